@@ -1,0 +1,21 @@
+# shoal_module(NAME [DEPENDS target...] [PRIVATE target...]): the static library of src/NAME, made of every .cc in the folder.
+function(shoal_module name)
+  cmake_parse_arguments(arg "" "" "DEPENDS;PRIVATE" ${ARGN})
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
+  if(NOT sources)
+    file(WRITE ${CMAKE_CURRENT_BINARY_DIR}/empty.cc "")
+    set(sources ${CMAKE_CURRENT_BINARY_DIR}/empty.cc)
+  endif()
+  add_library(shoal_${name} STATIC ${sources})
+  target_include_directories(shoal_${name} PUBLIC ${PROJECT_SOURCE_DIR}/src)
+  target_link_libraries(shoal_${name} PUBLIC ${arg_DEPENDS} PRIVATE ${arg_PRIVATE})
+endfunction()
+
+# shoal_test(NAME SOURCES... LINK targets...): a GoogleTest program whose cases ctest sees one by one.
+function(shoal_test name)
+  cmake_parse_arguments(arg "" "" "SOURCES;LINK" ${ARGN})
+  add_executable(${name} ${arg_SOURCES})
+  target_link_libraries(${name} PRIVATE ${arg_LINK} GTest::gtest GTest::gmock GTest::gtest_main)
+  target_compile_definitions(${name} PRIVATE SHOAL_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 300)
+endfunction()

@@ -1,0 +1,105 @@
+// The engine runs Steps of one Shard: weights + KV + group -> what each row asked for. SPMD: every rank builds its own
+// program from the model file and its cut; per step the lead sends one small header (rows, page tables, wants) and nothing
+// else is interpreted. Used by one thread, the one that computes. The engine knows nothing of texts, requests or nodes.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/result.h"
+#include "collectives/group.h"
+#include "gguf/gguf.h"
+#include "models/model.h"
+#include "tensor/backend.h"
+
+namespace shoal {
+
+enum class Want : uint8_t { kNothing, kCandidates, kLogits, kHidden };
+
+struct StepRow {
+  uint32_t sequence;  // index into Step::sequences
+  int32_t token;
+  int32_t position;
+  Role role;
+  Want want = Want::kNothing;
+};
+
+// Rows of one sequence follow one another in rising position; a sequence is in at most one step in flight.
+struct Step {
+  uint64_t number = 0;            // rising by one from 1
+  uint32_t candidate_count = 64;  // for rows that want candidates
+  std::vector<StepRow> rows;
+  // Page tables: sequences[s][group] covers every position up to the last of its rows.
+  std::vector<std::vector<std::vector<PageId>>> sequences;
+};
+
+struct Candidate {
+  int32_t token;
+  float logit;
+};
+
+struct RowResult {
+  uint32_t row = 0;                   // index into Step::rows
+  std::vector<Candidate> candidates;  // falling logit, equal ones by rising token
+  double log_sum_exp = 0;             // of all logits, with candidates
+  std::vector<float> logits;          // whole vocabulary
+  std::vector<float> hidden;
+};
+
+struct StepResult {
+  uint64_t number = 0;
+  std::vector<RowResult> rows;  // those that wanted something, in order
+  double compute_s = 0;         // this rank
+  double wait_s = 0;            // this rank, in collectives
+};
+
+struct EngineOptions {
+  int64_t max_rows = 512;         // of a step
+  int64_t max_wanted_rows = 64;
+  int64_t max_positions = 0;      // context
+  KvType kv_type = KvType::kF16;
+  int64_t kv_pages = 0;           // per cache group; the same on every rank
+  std::chrono::milliseconds collective_timeout{10000};  // of every wait for a peer inside a step
+};
+
+class Engine {
+ public:
+  // Builds the program, loads this rank's part of each tensor (and lets go of the file's pages behind it), allocates KV.
+  // `progress(bytes done, bytes in all)`.
+  static Result<std::unique_ptr<Engine>> create(const gguf::File& file, const ModelDescription& description,
+                                                const RankCut& cut, Backend& backend, Group group,
+                                                const EngineOptions& options,
+                                                const std::function<void(uint64_t, uint64_t)>& progress = {});
+  virtual ~Engine() = default;
+
+  // --- on the lead ---
+  // Takes a step. Our caller's bug (a bad position, page or size) is kInvalidArgument and the step is not run; a lost peer
+  // is kUnreachable or kDeadline and the engine is spent.
+  virtual Status submit(const Step& step) = 0;
+  virtual Result<std::optional<StepResult>> poll() = 0;   // the oldest finished step, if any
+  virtual Status tick() = 0;                              // tells idle followers that the lead lives
+  virtual Status stop() = 0;                              // tells followers to leave
+
+  // --- on every other rank ---
+  enum class Followed { kStep, kTick, kStop };
+  // Waits for the lead's next header up to the deadline, runs it. A header is checked like any outside input.
+  virtual Result<Followed> follow(Deadline deadline) = 0;
+
+  virtual int page_tokens() const = 0;
+  virtual BackendMemory memory() const = 0;
+  struct Totals {
+    uint64_t steps = 0;
+    uint64_t rows = 0;
+    double compute_s = 0;
+    double wait_s = 0;
+    LinkCounters links;
+  };
+  virtual Totals totals() const = 0;
+  virtual const Group& group() const = 0;
+};
+
+}  // namespace shoal

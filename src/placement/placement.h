@@ -1,0 +1,90 @@
+// Pure: (topology, model, wish) -> plans with predictions and reasons. May not touch clock, network, files or threads.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "base/result.h"
+#include "models/model.h"
+
+namespace shoal {
+
+struct NodeFacts {
+  std::string id;                    // fingerprint
+  std::string name;                  // host name, for people
+  uint64_t memory_bytes = 0;         // that models may use: total, or --memory
+  uint64_t memory_reserved_bytes = 0;  // by instances
+  int cores = 1;
+  int threads = 1;                   // that a worker will use
+  std::string isa;
+  double read_bytes_per_s = 0;       // measured with those threads
+  double multiply_adds_per_s = 0;    // measured: products of a batch of rows, as in prefill
+};
+Json to_json(const NodeFacts& node);
+Result<NodeFacts> node_facts_from_json(const Json& json);
+
+struct LinkFacts {
+  std::string a, b;            // node ids
+  double round_trip_s = 0;     // small message there and back
+  double bytes_per_s = 0;
+};
+
+struct Topology {
+  std::vector<NodeFacts> nodes;  // the first is the one that was asked
+  std::vector<LinkFacts> links;
+};
+Json to_json(const Topology& topology);
+Result<Topology> topology_from_json(const Json& json);  // also of --topology files
+
+struct Wish {
+  int64_t context = 0;        // 0: the largest that fits, up to the trained length
+  int64_t sequences = 4;      // at once
+  KvType kv_type = KvType::kF16;
+  int node_count = 0;         // 0: the planner's choice
+};
+
+struct PlannedRank {
+  std::string node;           // id
+  std::string node_name;
+  double share = 0;           // of the work
+  RankCut cut;
+  uint64_t weight_bytes = 0;
+  uint64_t kv_bytes = 0;
+  uint64_t memory_bytes = 0;  // all of it: weights, KV, activations, program
+};
+
+struct Plan {
+  std::string model;          // as asked
+  std::string sha256;         // of the file
+  uint64_t file_bytes = 0;
+  int64_t context = 0;
+  int64_t sequences = 0;
+  KvType kv_type = KvType::kF16;
+  std::vector<PlannedRank> ranks;      // rank 0 leads
+  double prefill_tokens_per_s = 0;     // predicted
+  double decode_tokens_per_s = 0;
+  double time_to_first_token_s = 0;    // of a prompt of 512 tokens
+};
+Json to_json(const Plan& plan);
+Result<Plan> plan_from_json(const Json& json);
+
+struct Considered {
+  Plan plan;             // without ranks' cuts when it could not be cut
+  bool chosen = false;
+  bool possible = false;
+  std::string reason;    // why chosen, why not, with the numbers
+};
+
+struct Placement {
+  std::vector<Considered> considered;  // the chosen one first
+  const Plan* chosen() const;
+};
+
+// Considers each node alone and groups of the fastest nodes, tensor parallel in proportion to measured speed, within
+// each node's memory with KV. kDoesNotFit with needed, present and what would fit, when nothing is possible.
+Result<Placement> place(const Topology& topology, const ModelCard& card, const Wish& wish);
+
+}  // namespace shoal

@@ -1,0 +1,69 @@
+// Link: ordered frames to one peer, with deadlines and liveness. Used by one thread at a time (the one that computes);
+// no system call but send and receive after a frame's first byte, no allocation once buffers have grown.
+// Any failure is final for the link: the stream's state is unknown, so every later call fails with the same error.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/result.h"
+
+namespace shoal {
+
+struct LinkCounters {
+  uint64_t bytes_sent = 0;
+  uint64_t bytes_received = 0;
+  uint64_t wait_ns = 0;  // spent in calls
+  uint64_t calls = 0;
+};
+
+enum class LinkMode { kTls, kPlain };
+std::string_view link_mode_name(LinkMode mode);            // "tls", "plain"
+Result<LinkMode> link_mode_named(std::string_view name);
+
+class Link {
+ public:
+  virtual ~Link() = default;
+  virtual std::string peer() const = 0;  // for errors: "rank 1 at 10.0.0.2:7466"
+
+  // kDeadline or kUnreachable, naming the peer.
+  virtual Status send(std::span<const std::byte> frame, Deadline deadline) = 0;
+  // The next frame, whatever its size up to kLargestFrame; `frame` is resized.
+  virtual Status receive(Bytes& frame, Deadline deadline) = 0;
+  // Sends one frame while receiving one of exactly in.size() bytes; never deadlocks, however large both are.
+  virtual Status exchange(std::span<const std::byte> out, std::span<std::byte> in, Deadline deadline) = 0;
+
+  virtual LinkCounters counters() const = 0;
+  static constexpr uint64_t kLargestFrame = 1ull << 30;
+};
+
+// A connected TCP socket as a link. `key` is the pre-shared key of this pair of ranks (32 bytes), unused by kPlain. The side
+// that dialled is the TLS client. Performs the TLS 1.3 external-PSK handshake (RFC 8446 section 4.2.11) before it returns.
+// A peer without the key fails with kPermission.
+Result<std::unique_ptr<Link>> make_tcp_link(UniqueFd socket, LinkMode mode, bool dialled, std::span<const std::byte> key,
+                                            std::string peer, Deadline deadline);
+
+// Connects to "host:port" (or "[v6]:port"). kUnreachable, kDeadline.
+Result<UniqueFd> dial_tcp(const std::string& address, Deadline deadline);
+
+// What a dialling worker writes first on the node port, in clear, so that the daemon can pass the socket to the right worker.
+// 64 bytes: magic "SHOALDL1", instance id (16), generation counter (8, little endian), from_rank (2), to_rank (2), zeros.
+struct LinkPreamble {
+  std::array<std::byte, 16> instance{};
+  uint64_t generation = 0;
+  uint16_t from_rank = 0;
+  uint16_t to_rank = 0;
+};
+inline constexpr size_t kPreambleBytes = 64;
+inline constexpr std::string_view kPreambleMagic = "SHOALDL1";
+std::array<std::byte, kPreambleBytes> encode(const LinkPreamble& preamble);
+Result<LinkPreamble> decode_preamble(std::span<const std::byte> bytes);  // kCorrupt
+Status send_all(int socket, std::span<const std::byte> bytes, Deadline deadline);
+
+}  // namespace shoal
