@@ -1,0 +1,91 @@
+#include "base/cpu.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <sstream>
+
+namespace shoal {
+namespace {
+
+TEST(ChooseIsa, EmptyMeansTheBestThereIs) {
+  const auto isa = choose_isa("");
+  ASSERT_TRUE(isa);
+  EXPECT_TRUE(machine_has(*isa));
+  EXPECT_EQ(*isa, machine_has(Isa::kAvx2) ? Isa::kAvx2 : Isa::kReference);
+}
+
+TEST(ChooseIsa, TheReferenceIsAlwaysThere) {
+  const auto isa = choose_isa("reference");
+  ASSERT_TRUE(isa);
+  EXPECT_EQ(*isa, Isa::kReference);
+}
+
+TEST(ChooseIsa, AnUnknownNameListsTheKnownOnes) {
+  for (const char* name : {"sse9", "AVX2", " avx2", "avx"}) {
+    const auto isa = choose_isa(name);
+    ASSERT_FALSE(isa) << name;
+    EXPECT_EQ(isa.error().code, ErrorCode::kInvalidArgument);
+    EXPECT_NE(isa.error().message.find("reference, avx2, avx512 or amx"), std::string::npos);
+    EXPECT_NE(isa.error().message.find(name), std::string::npos);
+  }
+}
+
+TEST(ChooseIsa, SaysWhetherTheMachineOrTheKernelsAreMissing) {
+  for (const auto& [name, set] : {std::pair{"avx512", Isa::kAvx512}, std::pair{"amx", Isa::kAmx}}) {
+    const auto isa = choose_isa(name);
+    ASSERT_FALSE(isa) << name;
+    EXPECT_EQ(isa.error().code, ErrorCode::kUnsupported);
+    const char* expected = machine_has(set) ? "no kernels for" : "this machine lacks";
+    EXPECT_NE(isa.error().message.find(expected), std::string::npos) << isa.error().message;
+  }
+}
+
+TEST(MachineHas, EachSetIncludesThoseBeforeIt) {
+  EXPECT_TRUE(machine_has(Isa::kReference));
+  EXPECT_TRUE(!machine_has(Isa::kAmx) || machine_has(Isa::kAvx512));
+  EXPECT_TRUE(!machine_has(Isa::kAvx512) || machine_has(Isa::kAvx2));
+}
+
+// The kernel's list, an independent reading of the same facts.
+TEST(MachineHas, AgreesWithTheKernel) {
+  std::ifstream file("/proc/cpuinfo");
+  std::stringstream text;
+  text << file.rdbuf();
+  const size_t line = text.str().find("flags\t");
+  if (line == std::string::npos) GTEST_SKIP() << "this kernel lists no processor flags";
+  std::istringstream words(text.str().substr(line, text.str().find('\n', line) - line));
+  bool avx2 = false, fma = false, f16c = false, vnni = false;
+  for (std::string word; words >> word;) {
+    avx2 |= word == "avx2";
+    fma |= word == "fma";
+    f16c |= word == "f16c";
+    vnni |= word == "avx512_vnni";
+  }
+  EXPECT_EQ(machine_has(Isa::kAvx2), avx2 && fma && f16c);
+  EXPECT_EQ(machine_has(Isa::kAvx512), vnni);
+}
+
+TEST(Cores, AreThoseOfTheAffinityMask) {
+  EXPECT_GE(usable_core_count(), 1);
+  EXPECT_EQ(static_cast<size_t>(usable_core_count()), usable_cores().size());
+  EXPECT_FALSE(pin_this_thread(-1));
+  const auto absent = pin_this_thread(1023);
+  if (usable_cores().back() < 1000) {
+    ASSERT_FALSE(absent);
+    EXPECT_NE(absent.error().message.find("1023"), std::string::npos);
+  }
+}
+
+TEST(Memory, AvailableIsWithinTotal) {
+  EXPECT_GT(memory_total_bytes(), 1u << 20);
+  EXPECT_GT(memory_available_bytes(), 0u);
+  EXPECT_LE(memory_available_bytes(), memory_total_bytes());
+}
+
+TEST(Processor, HasAName) {
+  EXPECT_FALSE(processor_name().empty());
+}
+
+}  // namespace
+}  // namespace shoal
