@@ -3,11 +3,14 @@
 // Any failure is final for the link: the stream's state is unknown, so every later call fails with the same error.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
+#include <utility>
 
 #include "base/bytes.h"
 #include "base/clock.h"
@@ -41,7 +44,33 @@ class Link {
 
   virtual LinkCounters counters() const = 0;
   static constexpr uint64_t kLargestFrame = 1ull << 30;
+
+  // The halves of the above, for a caller that drives several links at once: begin what is wanted, then complete(). At most
+  // one frame is under way in each direction; the memory stays the caller's and in place until advance() says done.
+  virtual Status begin_send(std::span<const std::byte> frame) = 0;
+  virtual Status begin_receive(Bytes& frame) = 0;
+  virtual Status begin_receive_exactly(std::span<std::byte> frame) = 0;
+  struct Progress {
+    bool done;   // nothing is under way any more
+    bool moved;  // bytes went in or out during this call
+  };
+  virtual Result<Progress> advance() = 0;  // never blocks
+  struct Interest {
+    int descriptor;
+    bool to_read;
+    bool to_write;
+  };
+  virtual Interest interest() const = 0;          // what advance() waits for
+  virtual std::unexpected<Error> overdue() = 0;   // ends the link, because a deadline passed
+  virtual void count_wait(uint64_t elapsed_ns) = 0;
 };
+
+// Drives up to 64 links until everything begun on them is done: spins for about 50 us after the last byte, then polls. The
+// first failure is returned; the other links are left where they are.
+Status complete(std::span<Link* const> links, Deadline deadline);
+
+// Two ends of one TCP connection over loopback, for ranks that share a process (benchmarks, tests).
+Result<std::pair<UniqueFd, UniqueFd>> connected_tcp_pair();
 
 // A connected TCP socket as a link. `key` is the pre-shared key of this pair of ranks (32 bytes), unused by kPlain. The side
 // that dialled is the TLS client. Performs the TLS 1.3 external-PSK handshake (RFC 8446 section 4.2.11) before it returns.
