@@ -1,6 +1,9 @@
 // HTTP/1.1 servers and clients over TCP, Unix sockets and mutual TLS (Boost.Beast inside, in this module alone).
 // Everything here runs on the io_context's one thread. Handlers are coroutines; nothing that a peer sends can throw out of
 // a handler or stop a server.
+//
+// With g++ 12 make a Request or Response a named variable and std::move() it into a call that is co_awaited: braces inside a
+// co_await expression may be destroyed twice, a fault of that compiler.
 #pragma once
 
 #include <boost/asio/any_io_executor.hpp>
@@ -73,7 +76,8 @@ struct TlsIdentity {
   std::string certificate_pem;
   std::string private_key_pem;
 };
-// Asked inside the handshake with the peer's fingerprint; false refuses it there.
+// Asked inside the handshake with the peer's fingerprint (false refuses it there), and again before each of its requests
+// (false closes the connection), so that a removed member is out at once. Must be quick and without side effects.
 using PeerCheck = std::function<bool(const std::string& fingerprint)>;
 // SHA-256 (hex) of the DER SubjectPublicKeyInfo of a PEM certificate: the node id.
 Result<std::string> fingerprint_of_certificate(const std::string& certificate_pem);
@@ -109,9 +113,13 @@ class Client {
   virtual asio::awaitable<Result<Response>> stream(Request request, Deadline first_byte_deadline,
                                                    std::function<bool(std::string_view)> on_chunk) = 0;
   virtual void cancel() = 0;  // ends everything under way with kCancelled
+  virtual std::string peer_fingerprint() const = 0;  // of the last TLS peer met; empty before
 };
 // `expected_fingerprint` empty accepts any peer (never for a member); the one met is in peer_fingerprint().
 std::unique_ptr<Client> make_tls_client(asio::io_context& loop, std::string address, TlsIdentity identity,
                                         std::string expected_fingerprint);
+// The same to a local daemon's socket, or in clear (the command line's, and the tests'). Nothing is encrypted or proven.
+std::unique_ptr<Client> make_unix_client(asio::io_context& loop, std::string path);
+std::unique_ptr<Client> make_tcp_client(asio::io_context& loop, std::string address);
 
 }  // namespace shoal::http
