@@ -331,21 +331,20 @@ TEST_F(HttpServer, ALineBreakInAValueStartsNoFieldOfItsOwn) {
 
 TEST_F(HttpServer, RunningOutOfDescriptorsDoesNotEndTheServer) {
   start_echo();
+  std::array<RawClient, 3> clients;
   rlimit before{};
   ::getrlimit(RLIMIT_NOFILE, &before);
-  std::vector<std::unique_ptr<RawClient>> clients;
-  const int next = ::dup(0);
+  const int next = ::dup(clients.back().fd());
   ::close(next);
-  rlimit tight = before;
-  tight.rlim_cur = static_cast<rlim_t>(next + 6);
-  ::setrlimit(RLIMIT_NOFILE, &tight);
-  // Both ends live in this process, so some of these stay in the backlog, not accepted.
-  for (int i = 0; i < 4; ++i) clients.push_back(std::make_unique<RawClient>(server_->port()));
+  rlimit full = before;
+  full.rlim_cur = static_cast<rlim_t>(next);
+  ::setrlimit(RLIMIT_NOFILE, &full);
+  for (RawClient& client : clients) client.connect(server_->port());
   std::this_thread::sleep_for(std::chrono::milliseconds(50));
   ::setrlimit(RLIMIT_NOFILE, &before);
-  for (const auto& client : clients) {
-    client->send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
-    EXPECT_THAT(client->read_until("]"), StartsWith("HTTP/1.1 200"));
+  for (RawClient& client : clients) {
+    client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+    EXPECT_THAT(client.read_until("]"), StartsWith("HTTP/1.1 200"));
   }
 }
 
