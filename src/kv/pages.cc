@@ -1,0 +1,128 @@
+#include "kv/pages.h"
+
+#include <algorithm>
+
+namespace shoal {
+
+KvPages::KvPages(size_t group_count, int64_t page_count, int page_tokens)
+    : page_tokens_(page_tokens), page_count_(page_count), empty_(group_count) {
+  SHOAL_CHECK(page_tokens > 0 && page_count >= 0 && page_count <= INT32_MAX);
+  free_.resize(group_count);
+  references_.resize(group_count);
+  for (size_t group = 0; group < group_count; ++group) {
+    references_[group].assign(static_cast<size_t>(page_count), 0);
+    free_[group].reserve(static_cast<size_t>(page_count));
+    // Taken from the back, so that low pages go first and a lightly used cache stays in few pages
+    // of memory.
+    for (int64_t page = page_count - 1; page >= 0; --page) {
+      free_[group].push_back(static_cast<PageId>(page));
+    }
+  }
+}
+
+int64_t KvPages::pages_for(int64_t positions) const {
+  return positions <= 0 ? 0 : (positions - 1) / page_tokens_ + 1;
+}
+
+int64_t KvPages::page_count() const {
+  return page_count_;
+}
+
+int64_t KvPages::free_pages() const {
+  int64_t least = page_count_;
+  for (const auto& pages : free_) least = std::min(least, static_cast<int64_t>(pages.size()));
+  return least;
+}
+
+const std::vector<std::vector<PageId>>& KvPages::tables(SequenceId sequence) const {
+  const auto found = sequences_.find(sequence);
+  return found == sequences_.end() ? empty_ : found->second;
+}
+
+Status KvPages::reserve(SequenceId sequence, int64_t positions) {
+  const int64_t wanted = pages_for(positions);
+  const auto& held = tables(sequence);
+  for (size_t group = 0; group < free_.size(); ++group) {
+    const int64_t missing = wanted - static_cast<int64_t>(held[group].size());
+    const auto available = static_cast<int64_t>(free_[group].size());
+    if (missing > available) {
+      return fail(ErrorCode::kDoesNotFit,
+                  "{} positions need {} more KV pages of {} positions, {} of {} are free",
+                  positions, missing, page_tokens_, available, page_count_);
+    }
+  }
+  auto& tables = sequences_.try_emplace(sequence, empty_).first->second;
+  for (size_t group = 0; group < free_.size(); ++group) {
+    while (static_cast<int64_t>(tables[group].size()) < wanted) {
+      const PageId page = free_[group].back();
+      free_[group].pop_back();
+      references_[group][static_cast<size_t>(page)] = 1;
+      tables[group].push_back(page);
+    }
+  }
+  return {};
+}
+
+void KvPages::drop_from(Tables& tables, int64_t first_page) {
+  for (size_t group = 0; group < tables.size(); ++group) {
+    while (static_cast<int64_t>(tables[group].size()) > first_page) {
+      const PageId page = tables[group].back();
+      tables[group].pop_back();
+      uint32_t& references = references_[group][static_cast<size_t>(page)];
+      SHOAL_CHECK(references > 0);
+      if (--references == 0) free_[group].push_back(page);
+    }
+  }
+}
+
+int64_t KvPages::truncate(SequenceId sequence, int64_t positions) {
+  const auto found = sequences_.find(sequence);
+  if (found == sequences_.end()) return 0;
+  Tables& tables = found->second;
+  positions = std::max<int64_t>(positions, 0);
+  for (const auto& table : tables) {
+    positions = std::min(positions, static_cast<int64_t>(table.size()) * page_tokens_);
+  }
+  const int64_t whole_pages = positions / page_tokens_;
+  if (positions % page_tokens_ != 0) {
+    for (size_t group = 0; group < tables.size(); ++group) {
+      const PageId border = tables[group][static_cast<size_t>(whole_pages)];
+      if (references_[group][static_cast<size_t>(border)] > 1) {
+        positions = whole_pages * page_tokens_;
+        break;
+      }
+    }
+  }
+  drop_from(tables, pages_for(positions));
+  return positions;
+}
+
+void KvPages::release(SequenceId sequence) {
+  const auto found = sequences_.find(sequence);
+  if (found == sequences_.end()) return;
+  drop_from(found->second, 0);
+  sequences_.erase(found);
+}
+
+int64_t KvPages::share(SequenceId from, SequenceId to, int64_t positions) {
+  const auto source = sequences_.find(from);
+  if (source == sequences_.end() || from == to) return 0;
+  for (const auto& table : tables(to)) {
+    if (!table.empty()) return 0;
+  }
+  int64_t pages = std::max<int64_t>(positions, 0) / page_tokens_;
+  for (const auto& table : source->second) {
+    pages = std::min(pages, static_cast<int64_t>(table.size()));
+  }
+  if (pages == 0 || free_.empty()) return 0;
+  Tables shared = empty_;
+  for (size_t group = 0; group < shared.size(); ++group) {
+    const auto& table = source->second[group];
+    shared[group].assign(table.begin(), table.begin() + pages);
+    for (const PageId page : shared[group]) ++references_[group][static_cast<size_t>(page)];
+  }
+  sequences_[to] = std::move(shared);
+  return pages * page_tokens_;
+}
+
+}  // namespace shoal
