@@ -1,6 +1,7 @@
-// The engine runs Steps of one Shard: weights + KV + group -> what each row asked for. SPMD: every rank builds its own
-// program from the model file and its cut; per step the lead sends one small header (rows, page tables, wants) and nothing
-// else is interpreted. Used by one thread, the one that computes. The engine knows nothing of texts, requests or nodes.
+// The engine runs Steps of one Shard: weights + KV + group -> what each row asked for. SPMD: every
+// rank builds its own program from the model file and its cut; per step the lead sends one small
+// header (rows, page tables, wants) and nothing else is interpreted. Used by one thread, the one
+// that computes. The engine knows nothing of texts, requests or nodes.
 #pragma once
 
 #include <cstdint>
@@ -14,11 +15,14 @@
 #include "collectives/group.h"
 #include "gguf/gguf.h"
 #include "models/model.h"
+#include "sampling/top.h"
 #include "tensor/backend.h"
 
 namespace shoal {
 
 enum class Want : uint8_t { kNothing, kCandidates, kLogits, kHidden };
+
+inline constexpr uint32_t kMostCandidates = 1024;
 
 struct StepRow {
   uint32_t sequence;  // index into Step::sequences
@@ -28,26 +32,24 @@ struct StepRow {
   Want want = Want::kNothing;
 };
 
-// Rows of one sequence follow one another in rising position; a sequence is in at most one step in flight.
+// Rows of one sequence follow one another, each position one above the last; a sequence is in at
+// most one step in flight.
 struct Step {
   uint64_t number = 0;            // rising by one from 1
-  uint32_t candidate_count = 64;  // for rows that want candidates
+  uint32_t candidate_count = 64;  // for rows that want candidates; 1 to kMostCandidates
   std::vector<StepRow> rows;
   // Page tables: sequences[s][group] covers every position up to the last of its rows.
   std::vector<std::vector<std::vector<PageId>>> sequences;
 };
 
-struct Candidate {
-  int32_t token;
-  float logit;
-};
+using Candidate = ScoredToken;
 
 struct RowResult {
   uint32_t row = 0;                   // index into Step::rows
   std::vector<Candidate> candidates;  // falling logit, equal ones by rising token
-  double log_sum_exp = 0;             // of all logits, with candidates
-  std::vector<float> logits;          // whole vocabulary
-  std::vector<float> hidden;
+  double log_sum_exp = 0;     // of all logits, with candidates; not a number if some logit is not
+  std::vector<float> logits;  // whole vocabulary
+  std::vector<float> hidden;  // normalised input of the head
 };
 
 struct StepResult {
@@ -58,35 +60,41 @@ struct StepResult {
 };
 
 struct EngineOptions {
-  int64_t max_rows = 512;         // of a step
+  int64_t max_rows = 512;  // of a step
   int64_t max_wanted_rows = 64;
-  int64_t max_positions = 0;      // context
+  int64_t max_positions = 0;  // context; 0: the trained length
   KvType kv_type = KvType::kF16;
-  int64_t kv_pages = 0;           // per cache group; the same on every rank
+  int64_t kv_pages = 0;                                 // per cache group; the same on every rank
   std::chrono::milliseconds collective_timeout{10000};  // of every wait for a peer inside a step
+  std::chrono::milliseconds forming_timeout{600000};    // for the slowest rank to load its part
 };
 
 class Engine {
  public:
-  // Builds the program, loads this rank's part of each tensor (and lets go of the file's pages behind it), allocates KV.
-  // `progress(bytes done, bytes in all)`.
-  static Result<std::unique_ptr<Engine>> create(const gguf::File& file, const ModelDescription& description,
-                                                const RankCut& cut, Backend& backend, Group group,
-                                                const EngineOptions& options,
-                                                const std::function<void(uint64_t, uint64_t)>& progress = {});
+  // Builds the program, loads this rank's part of each tensor (and lets go of the file's pages
+  // behind it), allocates KV. Every rank of the group must call it: they compare model, options and
+  // cuts first (kConflict names the rank that differs), and return together when the slowest has
+  // loaded, or when one has failed, with that rank's sentence. `progress(bytes done, bytes in
+  // all)`.
+  static Result<std::unique_ptr<Engine>> create(
+      const gguf::File& file, const ModelDescription& description, const RankCut& cut,
+      Backend& backend, Group group, const EngineOptions& options,
+      const std::function<void(uint64_t, uint64_t)>& progress = {});
   virtual ~Engine() = default;
 
   // --- on the lead ---
-  // Takes a step. Our caller's bug (a bad position, page or size) is kInvalidArgument and the step is not run; a lost peer
-  // is kUnreachable or kDeadline and the engine is spent.
+  // Takes a step. Our caller's bug (a bad position, page or size) is kInvalidArgument and the step
+  // is not run; a lost peer is kUnreachable or kDeadline and the engine is spent: every later call
+  // gives the same error.
   virtual Status submit(const Step& step) = 0;
-  virtual Result<std::optional<StepResult>> poll() = 0;   // the oldest finished step, if any
-  virtual Status tick() = 0;                              // tells idle followers that the lead lives
-  virtual Status stop() = 0;                              // tells followers to leave
+  virtual Result<std::optional<StepResult>> poll() = 0;  // the oldest finished step, if any
+  virtual Status tick() = 0;                             // tells idle followers that the lead lives
+  virtual Status stop() = 0;                             // tells followers to leave
 
   // --- on every other rank ---
   enum class Followed { kStep, kTick, kStop };
-  // Waits for the lead's next header up to the deadline, runs it. A header is checked like any outside input.
+  // Waits for the lead's next header up to the deadline, runs it. A header is checked like any
+  // outside input.
   virtual Result<Followed> follow(Deadline deadline) = 0;
 
   virtual int page_tokens() const = 0;
@@ -95,7 +103,12 @@ class Engine {
     uint64_t steps = 0;
     uint64_t rows = 0;
     double compute_s = 0;
-    double wait_s = 0;
+    double wait_s =
+        0;  // in the collectives of steps; a follower's wait for the next step is not counted
+    // Of these, the steps that held generated rows alone.
+    uint64_t decode_steps = 0;
+    double decode_compute_s = 0;
+    double decode_wait_s = 0;
     LinkCounters links;
   };
   virtual Totals totals() const = 0;

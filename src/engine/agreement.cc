@@ -1,0 +1,118 @@
+#include "engine/agreement.h"
+
+#include <algorithm>
+#include <array>
+
+#include "base/json.h"
+
+namespace shoal {
+
+namespace {
+
+constexpr int kProtocol = 1;  // of step headers, results and this message
+
+struct Subject {
+  const char* field;
+  const char* meaning;
+};
+constexpr std::array<Subject, 8> kSubjects = {{
+    {"protocol", "its version of the step protocol"},
+    {"file", "its model file (pull the model again on that node)"},
+    {"kv_type", "its type of KV cache"},
+    {"page_tokens", "its positions per KV page"},
+    {"kv_pages", "its number of KV pages"},
+    {"max_rows", "its most rows of a step"},
+    {"max_wanted_rows", "its most rows with results"},
+    {"context", "its context"},
+}};
+
+Status tiles(const std::vector<RankCut>& cuts, Range RankCut::* part, int64_t all,
+             const char* name) {
+  int64_t next = 0;
+  for (size_t rank = 0; rank < cuts.size(); ++rank) {
+    const Range& range = cuts[rank].*part;
+    if (range.begin != next || range.end <= range.begin) {
+      return fail(ErrorCode::kConflict,
+                  "rank {} was given {} {} to {}, but {} comes next; the plan's cuts do not fit",
+                  rank, name, range.begin, range.end, next);
+    }
+    next = range.end;
+  }
+  if (next != all) {
+    return fail(ErrorCode::kConflict, "the ranks hold {} of the model's {} {}", next, all, name);
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<std::string> fingerprint(const gguf::File& file) {
+  constexpr size_t kSampleBytes = 1024;
+  Sha256 digest;
+  digest.add(as_bytes(fmt::format("{} bytes\n", file.size_bytes())));
+  for (const gguf::TensorInfo& tensor : file.tensors()) {
+    digest.add(
+        as_bytes(fmt::format("{} {} {} {} {}\n", tensor.name, tensor.type,
+                             fmt::join(tensor.dimensions, "x"), tensor.offset, tensor.size_bytes)));
+    const auto bytes = file.tensor_bytes(tensor);
+    digest.add(bytes.first(std::min(bytes.size(), kSampleBytes)));
+  }
+  return digest.finish();
+}
+
+Result<std::vector<RankCut>> agree(Group& group, const gguf::File& file,
+                                   const ModelDescription& description, const RankCut& cut,
+                                   const EngineOptions& options, int page_tokens) {
+  SHOAL_ASSIGN(const std::string file_digest, fingerprint(file));
+  const Json mine = {{"protocol", kProtocol},
+                     {"file", file_digest},
+                     {"kv_type", kv_type_name(options.kv_type)},
+                     {"page_tokens", page_tokens},
+                     {"kv_pages", options.kv_pages},
+                     {"max_rows", options.max_rows},
+                     {"max_wanted_rows", options.max_wanted_rows},
+                     {"context", options.max_positions},
+                     {"cut", to_json(cut)}};
+  std::vector<Bytes> parts;
+  SHOAL_TRY(group.all_gather(as_bytes(mine.dump()), parts, Clock::now() + options.forming_timeout));
+  std::vector<RankCut> cuts;
+  Json first;
+  for (size_t rank = 0; rank < parts.size(); ++rank) {
+    auto theirs = parse_json(as_text(parts[rank]));
+    if (!theirs || !theirs->is_object() || !theirs->contains("cut")) {
+      return fail(ErrorCode::kCorrupt, "rank {} sent {} bytes that do not describe its part", rank,
+                  parts[rank].size());
+    }
+    auto their_cut = rank_cut_from_json(theirs->at("cut"));
+    if (!their_cut) return std::unexpected(their_cut.error().within(fmt::format("rank {}", rank)));
+    cuts.push_back(*their_cut);
+    if (rank == 0) first = *theirs;
+    for (const auto& [field, meaning] : kSubjects) {
+      const Json& value = theirs->contains(field) ? theirs->at(field) : Json();
+      const Json& wanted = first.contains(field) ? first.at(field) : Json();
+      if (value == wanted) continue;
+      return fail(ErrorCode::kConflict, "rank {} differs from rank 0 in {}: {} against {}", rank,
+                  meaning, dump_json(value), dump_json(wanted));
+    }
+  }
+  SHOAL_TRY(tiles(cuts, &RankCut::kv_heads, description.kv_head_count, "KV heads"));
+  SHOAL_TRY(tiles(cuts, &RankCut::feed_forward, description.feed_forward, "feed-forward columns"));
+  SHOAL_TRY(tiles(cuts, &RankCut::vocabulary, description.vocabulary_size, "vocabulary rows"));
+  return cuts;
+}
+
+Status agree_loaded(Group& group, const Status& mine, Deadline deadline) {
+  const std::string sentence = mine ? "" : mine.error().message;
+  std::vector<Bytes> sentences;
+  const Status exchanged = group.all_gather(as_bytes(sentence), sentences, deadline);
+  if (!mine) return mine;
+  SHOAL_TRY(exchanged);
+  for (size_t rank = 0; rank < sentences.size(); ++rank) {
+    if (sentences[rank].empty()) continue;
+    return fail(ErrorCode::kUnreachable, "rank {} could not load its part: {}", rank,
+                as_text(sentences[rank]));
+  }
+  return {};
+}
+
+}  // namespace shoal

@@ -1,0 +1,73 @@
+#include "engine/engine.h"
+
+#include "base/units.h"
+#include "engine/agreement.h"
+#include "engine/load.h"
+#include "engine/shard_engine.h"
+
+namespace shoal {
+
+namespace {
+
+Result<EngineOptions> checked(EngineOptions options, const ModelDescription& description) {
+  if (options.max_positions == 0) options.max_positions = description.context_length;
+  constexpr int64_t kMost = INT32_MAX;
+  if (options.max_positions < 1 || options.max_positions > kMost) {
+    return fail(ErrorCode::kInvalidArgument, "a context of {} tokens; it must be from 1 to {}",
+                options.max_positions, kMost);
+  }
+  if (options.kv_pages < 1 || options.kv_pages > kMost) {
+    return fail(ErrorCode::kInvalidArgument, "a KV cache of {} pages; it must be from 1 to {}",
+                options.kv_pages, kMost);
+  }
+  if (options.max_rows < 1 || options.max_rows > kMost || options.max_wanted_rows < 1 ||
+      options.max_wanted_rows > options.max_rows) {
+    return fail(ErrorCode::kInvalidArgument,
+                "steps of {} rows of which {} return something; both must be at least 1, and the "
+                "second not above the first",
+                options.max_rows, options.max_wanted_rows);
+  }
+  return options;
+}
+
+Status prepare_and_load(const gguf::File& file, const Program& program, Backend& backend,
+                        const EngineOptions& options,
+                        const std::function<void(uint64_t, uint64_t)>& progress) {
+  SHOAL_TRY(
+      backend.prepare(program, {options.max_rows, options.max_wanted_rows, options.max_positions}));
+  SHOAL_TRY(load_weights(file, program, backend, progress));
+  return backend.allocate_kv(options.kv_type, options.kv_pages);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Engine>> Engine::create(
+    const gguf::File& file, const ModelDescription& description, const RankCut& cut,
+    Backend& backend, Group group, const EngineOptions& wanted_options,
+    const std::function<void(uint64_t, uint64_t)>& progress) {
+  SHOAL_ASSIGN(const EngineOptions options, checked(wanted_options, description));
+  SHOAL_ASSIGN(const std::vector<RankCut> cuts,
+               agree(group, file, description, cut, options, backend.page_tokens()));
+  auto program = build_program(description, cut);
+  Status loaded;
+  if (program) {
+    loaded = prepare_and_load(file, *program, backend, options, progress);
+  } else {
+    loaded = std::unexpected(program.error());
+  }
+  SHOAL_TRY(agree_loaded(group, loaded, Clock::now() + options.forming_timeout));
+
+  const StepLimits limits{.rows = options.max_rows,
+                          .wanted_rows = options.max_wanted_rows,
+                          .positions = options.max_positions,
+                          .vocabulary = description.vocabulary_size,
+                          .kv_pages = options.kv_pages,
+                          .page_tokens = backend.page_tokens(),
+                          .groups = program->cache_groups.size()};
+  std::vector<Range> vocabularies;
+  for (const RankCut& one : cuts) vocabularies.push_back(one.vocabulary);
+  return std::make_unique<ShardEngine>(std::move(*program), backend, std::move(group), options,
+                                       limits, std::move(vocabularies));
+}
+
+}  // namespace shoal

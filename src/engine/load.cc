@@ -1,0 +1,53 @@
+#include "engine/load.h"
+
+#include <algorithm>
+#include <vector>
+
+namespace shoal {
+
+namespace {
+
+struct Part {
+  WeightId weight;
+  TensorSource source;
+  uint64_t kept_bytes;
+};
+
+uint64_t kept_bytes(const TensorSource& source, const Cut& cut) {
+  const double rows = static_cast<double>(kept(cut.rows, source.rows)) / source.rows;
+  const double columns = static_cast<double>(kept(cut.columns, source.columns)) / source.columns;
+  return static_cast<uint64_t>(static_cast<double>(source.bytes.size()) * rows * columns);
+}
+
+}  // namespace
+
+Status load_weights(const gguf::File& file, const Program& program, Backend& backend,
+                    const std::function<void(uint64_t, uint64_t)>& progress) {
+  std::vector<Part> parts;
+  uint64_t all_bytes = 0;
+  for (size_t id = 0; id < program.weights.size(); ++id) {
+    const WeightSpec& spec = program.weights[id];
+    SHOAL_ASSIGN(const TensorSource source, file.tensor(spec.tensor));
+    if (source.rows <= 0 || source.columns <= 0) {
+      return fail(ErrorCode::kCorrupt, "{}: tensor {} is empty", file.path(), spec.tensor);
+    }
+    parts.push_back({static_cast<WeightId>(id), source, kept_bytes(source, spec.cut)});
+    all_bytes += parts.back().kept_bytes;
+  }
+  std::ranges::stable_sort(parts, [](const Part& a, const Part& b) {
+    return a.source.bytes.size() > b.source.bytes.size();
+  });
+  uint64_t done_bytes = 0;
+  for (const Part& part : parts) {
+    if (progress) progress(done_bytes, all_bytes);
+    if (Status loaded = backend.load(part.weight, part.source); !loaded) {
+      return std::unexpected(loaded.error().within(file.path()));
+    }
+    if (const auto* info = file.find_tensor(part.source.name)) file.release(*info);
+    done_bytes += part.kept_bytes;
+  }
+  if (progress) progress(all_bytes, all_bytes);
+  return {};
+}
+
+}  // namespace shoal
