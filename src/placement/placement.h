@@ -1,4 +1,5 @@
-// Pure: (topology, model, wish) -> plans with predictions and reasons. May not touch clock, network, files or threads.
+// Pure: (topology, model, wish) -> plans with predictions and reasons. May not touch clock,
+// network, files or threads.
 #pragma once
 
 #include <cstdint>
@@ -13,22 +14,22 @@
 namespace shoal {
 
 struct NodeFacts {
-  std::string id;                    // fingerprint
-  std::string name;                  // host name, for people
-  uint64_t memory_bytes = 0;         // that models may use: total, or --memory
+  std::string id;                      // fingerprint
+  std::string name;                    // host name, for people
+  uint64_t memory_bytes = 0;           // that models may use: total, or --memory
   uint64_t memory_reserved_bytes = 0;  // by instances
   int cores = 1;
-  int threads = 1;                   // that a worker will use
+  int threads = 1;  // that a worker will use
   std::string isa;
-  double read_bytes_per_s = 0;       // measured with those threads
-  double multiply_adds_per_s = 0;    // measured: products of a batch of rows, as in prefill
+  double read_bytes_per_s = 0;     // measured with those threads
+  double multiply_adds_per_s = 0;  // measured: products of a batch of rows, as in prefill
 };
 Json to_json(const NodeFacts& node);
 Result<NodeFacts> node_facts_from_json(const Json& json);
 
 struct LinkFacts {
-  std::string a, b;            // node ids
-  double round_trip_s = 0;     // small message there and back
+  std::string a, b;         // node ids
+  double round_trip_s = 0;  // small message there and back
   double bytes_per_s = 0;
 };
 
@@ -37,19 +38,23 @@ struct Topology {
   std::vector<LinkFacts> links;
 };
 Json to_json(const Topology& topology);
-Result<Topology> topology_from_json(const Json& json);  // also of --topology files
+// Also of --topology files, whose nodes may leave out `id` (then the name is the id), `threads`,
+// `isa` and the reserved bytes.
+Result<Topology> topology_from_json(const Json& json);
 
 struct Wish {
-  int64_t context = 0;        // 0: the largest that fits, up to the trained length
-  int64_t sequences = 4;      // at once
+  int64_t context = 0;    // 0: the largest that fits, up to the trained length
+  int64_t sequences = 4;  // at once
   KvType kv_type = KvType::kF16;
-  int node_count = 0;         // 0: the planner's choice
+  int node_count = 0;  // 0: the planner's choice
 };
+Json to_json(const Wish& wish);
+Result<Wish> wish_from_json(const Json& json);  // absent fields keep their defaults
 
 struct PlannedRank {
-  std::string node;           // id
+  std::string node;  // id
   std::string node_name;
-  double share = 0;           // of the work
+  double share = 0;  // of the work
   RankCut cut;
   uint64_t weight_bytes = 0;
   uint64_t kv_bytes = 0;
@@ -57,34 +62,40 @@ struct PlannedRank {
 };
 
 struct Plan {
-  std::string model;          // as asked
-  std::string sha256;         // of the file
+  std::string model;   // as asked
+  std::string sha256;  // of the file
   uint64_t file_bytes = 0;
   int64_t context = 0;
   int64_t sequences = 0;
   KvType kv_type = KvType::kF16;
-  std::vector<PlannedRank> ranks;      // rank 0 leads
-  double prefill_tokens_per_s = 0;     // predicted
+  std::vector<PlannedRank> ranks;   // rank 0 leads
+  double prefill_tokens_per_s = 0;  // predicted
   double decode_tokens_per_s = 0;
-  double time_to_first_token_s = 0;    // of a prompt of 512 tokens
+  double time_to_first_token_s = 0;  // of a prompt of 512 tokens
 };
 Json to_json(const Plan& plan);
 Result<Plan> plan_from_json(const Json& json);
+std::string sha256_of_plan(const Plan& plan);  // what ranks compare when they meet
 
 struct Considered {
-  Plan plan;             // without ranks' cuts when it could not be cut
+  Plan plan;  // without ranks' cuts when it could not be cut
   bool chosen = false;
   bool possible = false;
-  std::string reason;    // why chosen, why not, with the numbers
+  std::string reason;  // why chosen, why not, with the numbers
 };
 
 struct Placement {
   std::vector<Considered> considered;  // the chosen one first
   const Plan* chosen() const;
 };
+Json to_json(const Placement& placement);
 
-// Considers each node alone and groups of the fastest nodes, tensor parallel in proportion to measured speed, within
-// each node's memory with KV. kDoesNotFit with needed, present and what would fit, when nothing is possible.
+// Considers each node alone and groups of up to 8, tensor parallel in proportion to measured speed,
+// within each node's memory with KV. The plan that answers soonest is chosen (a prompt of 512
+// tokens, an answer of 256), of equal ones that with fewer nodes. Listed are every node alone and
+// the best group of each size. The asked node leads where it takes part. kDoesNotFit with needed,
+// present and what would fit, when nothing is possible; kInvalidArgument for a wish that cannot be
+// meant. `plan.sha256` is left to the caller, who knows the file.
 Result<Placement> place(const Topology& topology, const ModelCard& card, const Wish& wish);
 
 }  // namespace shoal

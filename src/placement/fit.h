@@ -1,0 +1,33 @@
+// Cutting a model over a group of nodes so that every rank fits its node. Pure; any thread.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "models/model.h"
+#include "placement/cost.h"
+#include "placement/placement.h"
+
+namespace shoal::placement {
+
+uint64_t free_bytes(const NodeFacts& node);
+
+// Shares that add up to 1: in proportion to `weights`, none above its cap; what a full one cannot
+// take goes to the others in proportion to theirs. When the caps add up to less than 1 the shares
+// follow the caps.
+std::vector<double> fill_shares(std::span<const double> weights, std::span<const double> caps);
+
+struct Fit {
+  std::vector<RankCut> cuts;
+  std::vector<RankNeed> needs;
+  bool fits = false;
+  size_t worst_rank = 0;  // the one that lacks most, when it does not fit
+};
+
+// Shares follow the nodes' read bandwidth (decode is bound by it); where rounding to whole units
+// leaves a rank over its memory, units move to the rank with most room. Fails only when the model
+// cannot be cut over so many ranks.
+Result<Fit> fit_group(const ModelCard& card, std::span<const NodeFacts* const> nodes,
+                      int64_t context, int64_t sequences, KvType kv_type);
+
+}  // namespace shoal::placement

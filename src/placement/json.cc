@@ -1,0 +1,286 @@
+// JSON forms of facts, wishes and plans: what docs/formats/control-plane.md describes. Everything
+// that comes in is checked.
+#include <cmath>
+#include <set>
+
+#include "base/bytes.h"
+#include "placement/placement.h"
+
+namespace shoal {
+namespace {
+
+constexpr size_t kMostNodes = 256;
+constexpr size_t kMostRanks = 64;
+constexpr size_t kLongestText = 1024;
+constexpr int64_t kMostCores = 1 << 20;
+constexpr int64_t kLargestCount = int64_t{1} << 40;
+
+Result<std::string> text_or(const Json& json, const char* name, std::string otherwise) {
+  SHOAL_ASSIGN(std::string text, json_field_or<std::string>(json, name, std::move(otherwise)));
+  if (text.size() > kLongestText) {
+    return fail(ErrorCode::kInvalidArgument, "the field '{}' is {} bytes long; {} are allowed",
+                name, text.size(), kLongestText);
+  }
+  return text;
+}
+
+// Finite and not negative.
+Result<double> quantity_or(const Json& json, const char* name, double otherwise) {
+  SHOAL_ASSIGN(const double value, json_field_or<double>(json, name, otherwise));
+  if (!std::isfinite(value) || value < 0) {
+    return fail(ErrorCode::kInvalidArgument,
+                "the field '{}' is {}; it must be a finite number of at least 0", name, value);
+  }
+  return value;
+}
+Result<double> quantity(const Json& json, const char* name) {
+  if (!json.is_object() || !json.contains(name)) {
+    return fail(ErrorCode::kInvalidArgument, "the field '{}' is missing", name);
+  }
+  return quantity_or(json, name, 0);
+}
+
+Result<int64_t> count_or(const Json& json, const char* name, int64_t otherwise, int64_t least,
+                         int64_t most) {
+  SHOAL_ASSIGN(const int64_t value, json_field_or<int64_t>(json, name, otherwise));
+  if (value < least || value > most) {
+    return fail(ErrorCode::kInvalidArgument, "the field '{}' is {}; it must be between {} and {}",
+                name, value, least, most);
+  }
+  return value;
+}
+
+Result<KvType> kv_type_or(const Json& json, KvType otherwise) {
+  SHOAL_ASSIGN(const std::string name,
+               json_field_or<std::string>(json, "kv_type", std::string(kv_type_name(otherwise))));
+  return kv_type_named(name);
+}
+
+Result<Json> list_field(const Json& json, const char* name, size_t most) {
+  SHOAL_ASSIGN(Json list, json_field_or<Json>(json, name, Json::array()));
+  if (!list.is_array())
+    return fail(ErrorCode::kInvalidArgument, "the field '{}' must be a list", name);
+  if (list.size() > most) {
+    return fail(ErrorCode::kTooLarge, "the field '{}' has {} entries; {} are allowed", name,
+                list.size(), most);
+  }
+  return list;
+}
+
+Result<LinkFacts> link_from_json(const Json& json) {
+  LinkFacts link;
+  SHOAL_ASSIGN(link.a, json_field<std::string>(json, "a"));
+  SHOAL_ASSIGN(link.b, json_field<std::string>(json, "b"));
+  SHOAL_ASSIGN(link.round_trip_s, quantity(json, "round_trip_s"));
+  SHOAL_ASSIGN(link.bytes_per_s, quantity(json, "bytes_per_s"));
+  return link;
+}
+
+Json to_json(const PlannedRank& rank) {
+  return {{"node", rank.node},
+          {"node_name", rank.node_name},
+          {"share", rank.share},
+          {"cut", to_json(rank.cut)},
+          {"weight_bytes", rank.weight_bytes},
+          {"kv_bytes", rank.kv_bytes},
+          {"memory_bytes", rank.memory_bytes}};
+}
+
+Result<PlannedRank> planned_rank_from_json(const Json& json) {
+  PlannedRank rank;
+  SHOAL_ASSIGN(rank.node, json_field<std::string>(json, "node"));
+  SHOAL_ASSIGN(rank.node_name, text_or(json, "node_name", ""));
+  SHOAL_ASSIGN(rank.share, quantity(json, "share"));
+  SHOAL_ASSIGN(const Json cut, json_field<Json>(json, "cut"));
+  SHOAL_ASSIGN(rank.cut, rank_cut_from_json(cut));
+  SHOAL_ASSIGN(rank.weight_bytes, json_field<uint64_t>(json, "weight_bytes"));
+  SHOAL_ASSIGN(rank.kv_bytes, json_field<uint64_t>(json, "kv_bytes"));
+  SHOAL_ASSIGN(rank.memory_bytes, json_field<uint64_t>(json, "memory_bytes"));
+  return rank;
+}
+
+// Ranks take up where the one before ended, from 0 on, and none is empty.
+Status check_cuts(const std::vector<PlannedRank>& ranks) {
+  RankCut last{};
+  const auto follows = [](const Range& range, Range& before) {
+    const bool good =
+        range.begin == before.end && range.end > range.begin && range.end <= kLargestCount;
+    before = range;
+    return good;
+  };
+  for (size_t rank = 0; rank < ranks.size(); ++rank) {
+    const RankCut& cut = ranks[rank].cut;
+    const bool heads = follows(cut.kv_heads, last.kv_heads);
+    const bool columns = follows(cut.feed_forward, last.feed_forward);
+    const bool rows = follows(cut.vocabulary, last.vocabulary);
+    if (heads && columns && rows) continue;
+    return fail(
+        ErrorCode::kInvalidArgument, "the {} of rank {} do not follow on those of the rank before",
+        !heads ? "KV heads" : (!columns ? "feed-forward columns" : "vocabulary rows"), rank);
+  }
+  return {};
+}
+
+}  // namespace
+
+Json to_json(const NodeFacts& node) {
+  return {{"id", node.id},
+          {"name", node.name},
+          {"memory_bytes", node.memory_bytes},
+          {"memory_reserved_bytes", node.memory_reserved_bytes},
+          {"cores", node.cores},
+          {"threads", node.threads},
+          {"isa", node.isa},
+          {"read_bytes_per_s", node.read_bytes_per_s},
+          {"multiply_adds_per_s", node.multiply_adds_per_s}};
+}
+
+Result<NodeFacts> node_facts_from_json(const Json& json) {
+  if (!json.is_object()) return fail(ErrorCode::kInvalidArgument, "a node must be a JSON object");
+  NodeFacts node;
+  SHOAL_ASSIGN(node.name, text_or(json, "name", ""));
+  SHOAL_ASSIGN(node.id, text_or(json, "id", node.name));
+  if (node.id.empty())
+    return fail(ErrorCode::kInvalidArgument, "a node has neither 'id' nor 'name'");
+  const auto within = [&](Error error) { return std::unexpected(error.within("node " + node.id)); };
+  const auto memory = json_field<uint64_t>(json, "memory_bytes");
+  if (!memory) return within(memory.error());
+  node.memory_bytes = *memory;
+  const auto reserved = json_field_or<uint64_t>(json, "memory_reserved_bytes", 0);
+  if (!reserved) return within(reserved.error());
+  node.memory_reserved_bytes = *reserved;
+  const auto cores = count_or(json, "cores", 1, 1, kMostCores);
+  if (!cores) return within(cores.error());
+  node.cores = static_cast<int>(*cores);
+  const auto threads = count_or(json, "threads", *cores, 1, kMostCores);
+  if (!threads) return within(threads.error());
+  node.threads = static_cast<int>(*threads);
+  auto isa = text_or(json, "isa", "");
+  if (!isa) return within(isa.error());
+  node.isa = std::move(*isa);
+  const auto read = quantity(json, "read_bytes_per_s");
+  if (!read) return within(read.error());
+  node.read_bytes_per_s = *read;
+  const auto multiply = quantity_or(json, "multiply_adds_per_s", 0);
+  if (!multiply) return within(multiply.error());
+  node.multiply_adds_per_s = *multiply;
+  return node;
+}
+
+Json to_json(const Topology& topology) {
+  Json nodes = Json::array();
+  for (const NodeFacts& node : topology.nodes) nodes.push_back(to_json(node));
+  Json links = Json::array();
+  for (const LinkFacts& link : topology.links) {
+    links.push_back({{"a", link.a},
+                     {"b", link.b},
+                     {"round_trip_s", link.round_trip_s},
+                     {"bytes_per_s", link.bytes_per_s}});
+  }
+  return {{"nodes", std::move(nodes)}, {"links", std::move(links)}};
+}
+
+Result<Topology> topology_from_json(const Json& json) {
+  if (!json.is_object()) {
+    return fail(ErrorCode::kInvalidArgument,
+                "a topology must be a JSON object with 'nodes' and 'links'");
+  }
+  Topology topology;
+  std::set<std::string> ids;
+  SHOAL_ASSIGN(const Json nodes, list_field(json, "nodes", kMostNodes));
+  if (nodes.empty()) return fail(ErrorCode::kInvalidArgument, "the topology has no nodes");
+  for (const Json& entry : nodes) {
+    SHOAL_ASSIGN(NodeFacts node, node_facts_from_json(entry));
+    if (!ids.insert(node.id).second) {
+      return fail(ErrorCode::kInvalidArgument, "the topology names node {} twice", node.id);
+    }
+    topology.nodes.push_back(std::move(node));
+  }
+  SHOAL_ASSIGN(const Json links, list_field(json, "links", kMostNodes * kMostNodes));
+  for (const Json& entry : links) {
+    SHOAL_ASSIGN(LinkFacts link, link_from_json(entry));
+    for (const std::string& end : {link.a, link.b}) {
+      if (!ids.contains(end)) {
+        return fail(ErrorCode::kInvalidArgument,
+                    "a link leads to node '{}', which the topology does not have",
+                    end.substr(0, kLongestText));
+      }
+    }
+    if (link.a == link.b)
+      return fail(ErrorCode::kInvalidArgument, "a link leads from node {} to itself", link.a);
+    topology.links.push_back(std::move(link));
+  }
+  return topology;
+}
+
+Json to_json(const Wish& wish) {
+  return {{"context", wish.context},
+          {"sequences", wish.sequences},
+          {"kv_type", kv_type_name(wish.kv_type)},
+          {"node_count", wish.node_count}};
+}
+
+Result<Wish> wish_from_json(const Json& json) {
+  if (!json.is_object()) return fail(ErrorCode::kInvalidArgument, "a wish must be a JSON object");
+  Wish wish;
+  SHOAL_ASSIGN(wish.context, count_or(json, "context", wish.context, 0, kLargestCount));
+  SHOAL_ASSIGN(wish.sequences, count_or(json, "sequences", wish.sequences, 1, 65536));
+  SHOAL_ASSIGN(wish.kv_type, kv_type_or(json, wish.kv_type));
+  SHOAL_ASSIGN(const int64_t nodes, count_or(json, "node_count", 0, 0, kMostNodes));
+  wish.node_count = static_cast<int>(nodes);
+  return wish;
+}
+
+Json to_json(const Plan& plan) {
+  Json ranks = Json::array();
+  for (const PlannedRank& rank : plan.ranks) ranks.push_back(to_json(rank));
+  return {{"model", plan.model},
+          {"sha256", plan.sha256},
+          {"file_bytes", plan.file_bytes},
+          {"context", plan.context},
+          {"sequences", plan.sequences},
+          {"kv_type", kv_type_name(plan.kv_type)},
+          {"ranks", std::move(ranks)},
+          {"prefill_tokens_per_s", plan.prefill_tokens_per_s},
+          {"decode_tokens_per_s", plan.decode_tokens_per_s},
+          {"time_to_first_token_s", plan.time_to_first_token_s}};
+}
+
+Result<Plan> plan_from_json(const Json& json) {
+  if (!json.is_object()) return fail(ErrorCode::kInvalidArgument, "a plan must be a JSON object");
+  Plan plan;
+  SHOAL_ASSIGN(plan.model, text_or(json, "model", ""));
+  SHOAL_ASSIGN(plan.sha256, text_or(json, "sha256", ""));
+  SHOAL_ASSIGN(plan.file_bytes, json_field_or<uint64_t>(json, "file_bytes", 0));
+  SHOAL_ASSIGN(plan.context, count_or(json, "context", 0, 1, kLargestCount));
+  SHOAL_ASSIGN(plan.sequences, count_or(json, "sequences", 0, 1, 65536));
+  SHOAL_ASSIGN(plan.kv_type, kv_type_or(json, KvType::kF16));
+  SHOAL_ASSIGN(const Json ranks, list_field(json, "ranks", kMostRanks));
+  if (ranks.empty()) return fail(ErrorCode::kInvalidArgument, "the plan has no ranks");
+  for (const Json& entry : ranks) {
+    SHOAL_ASSIGN(PlannedRank rank, planned_rank_from_json(entry));
+    plan.ranks.push_back(std::move(rank));
+  }
+  SHOAL_TRY(check_cuts(plan.ranks));
+  SHOAL_ASSIGN(plan.prefill_tokens_per_s, quantity_or(json, "prefill_tokens_per_s", 0));
+  SHOAL_ASSIGN(plan.decode_tokens_per_s, quantity_or(json, "decode_tokens_per_s", 0));
+  SHOAL_ASSIGN(plan.time_to_first_token_s, quantity_or(json, "time_to_first_token_s", 0));
+  return plan;
+}
+
+std::string sha256_of_plan(const Plan& plan) {
+  return sha256(dump_json(to_json(plan)));
+}
+
+Json to_json(const Placement& placement) {
+  Json considered = Json::array();
+  for (const Considered& one : placement.considered) {
+    considered.push_back({{"chosen", one.chosen},
+                          {"possible", one.possible},
+                          {"reason", one.reason},
+                          {"plan", to_json(one.plan)}});
+  }
+  return {{"considered", std::move(considered)}};
+}
+
+}  // namespace shoal

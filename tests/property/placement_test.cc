@@ -1,0 +1,173 @@
+// Properties of placement over random clusters and models: ranks cover the model once and fit
+// memory, a faster link never predicts slower, another node never makes the choice slower.
+#include "placement/placement.h"
+
+#include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
+
+#include <cstdlib>
+
+#include "placement/cost.h"
+#include "placement/fit.h"
+
+namespace shoal {
+namespace {
+
+// A thousand cases take half a second; what the environment says goes first.
+const int kCases = ::setenv("RC_PARAMS", "max_success=1000 max_size=300", 0);
+
+ModelCard arbitrary_card() {
+  ModelCard card;
+  card.name = "random";
+  card.architecture = "llama";
+  card.layer_count = *rc::gen::inRange<int64_t>(1, 81);
+  card.head_dimension = *rc::gen::element<int64_t>(64, 128);
+  card.kv_head_count = *rc::gen::inRange<int64_t>(1, 17);
+  const auto queries = *rc::gen::inRange<int64_t>(1, 9);
+  card.head_count = card.kv_head_count * queries;
+  card.hidden = card.head_count * card.head_dimension;
+  card.feed_forward = 32 * *rc::gen::inRange<int64_t>(16, 1000);
+  card.vocabulary_size = *rc::gen::inRange<int64_t>(1000, 200000);
+  card.context_length = *rc::gen::inRange<int64_t>(100, 140000);
+  card.tied_embedding = *rc::gen::arbitrary<bool>();
+  const double weight = *rc::gen::element(0.5625, 0.82, 1.0625, 2.0, 4.0);  // bytes per weight
+  const auto bytes = [&](double weights) { return static_cast<uint64_t>(weights * weight); };
+  const auto layers = static_cast<double>(card.layer_count);
+  const auto hidden = static_cast<double>(card.hidden);
+  card.attention_bytes_per_kv_head =
+      bytes(layers * hidden * static_cast<double>(card.head_dimension * (2 * queries + 2)));
+  card.feed_forward_bytes_per_column = bytes(layers * 3 * hidden);
+  card.vocabulary_bytes_per_row = bytes(hidden * (card.tied_embedding ? 1 : 2));
+  card.head_bytes_per_row = bytes(hidden);
+  card.replicated_bytes = static_cast<uint64_t>((2 * layers + 1) * hidden * 4);
+  card.file_bytes = weight_bytes(card, whole(card));
+  return card;
+}
+
+// Memory around what the model needs, so that some plans fit and some do not.
+Topology arbitrary_topology(const ModelCard& card, int least_nodes) {
+  Topology topology;
+  const auto count = *rc::gen::inRange(least_nodes, 6);
+  const double model = static_cast<double>(card.file_bytes) + 300e6;
+  for (int i = 0; i < count; ++i) {
+    NodeFacts node;
+    node.id = std::string(1, static_cast<char>('a' + i));
+    node.name = node.id;
+    node.memory_bytes = static_cast<uint64_t>(model * *rc::gen::inRange(5, 150) / 100);
+    node.memory_reserved_bytes = static_cast<uint64_t>(*rc::gen::inRange(0, 200'000'000));
+    node.read_bytes_per_s = *rc::gen::inRange(1, 900) * 1e9;
+    node.multiply_adds_per_s = *rc::gen::inRange(1, 5000) * 1e9;
+    topology.nodes.push_back(node);
+  }
+  for (int i = 0; i < count; ++i) {
+    for (int j = i + 1; j < count; ++j) {
+      topology.links.push_back({topology.nodes[i].id, topology.nodes[j].id,
+                                *rc::gen::inRange(5, 2000) * 1e-6,
+                                *rc::gen::inRange(1, 10000) * 1e6});
+    }
+  }
+  return topology;
+}
+
+Wish arbitrary_wish(const ModelCard& card) {
+  Wish wish;
+  wish.context = *rc::gen::element<int64_t>(0, card.context_length / 2,
+                                            std::min<int64_t>(card.context_length, 1024));
+  wish.sequences = *rc::gen::inRange<int64_t>(1, 9);
+  wish.kv_type = *rc::gen::element(KvType::kF16, KvType::kF32);
+  return wish;
+}
+
+double answer_s(const Plan& plan) {
+  return plan.time_to_first_token_s +
+         (placement::kReferenceAnswerTokens - 1) / plan.decode_tokens_per_s;
+}
+
+RC_GTEST_PROP(Placement, RanksCoverEveryUnitOnceAndFitMemory, ()) {
+  const ModelCard card = arbitrary_card();
+  const Topology topology = arbitrary_topology(card, 1);
+  const Wish wish = arbitrary_wish(card);
+  const auto placement = place(topology, card, wish);
+  RC_CLASSIFY(!placement, "refused");
+  RC_CLASSIFY(placement && placement->chosen()->ranks.size() == 1, "one node");
+  RC_CLASSIFY(placement && placement->chosen()->ranks.size() == 2, "two nodes");
+  RC_CLASSIFY(placement && placement->chosen()->ranks.size() > 2, "more nodes");
+  if (!placement) {
+    RC_ASSERT(placement.error().code == ErrorCode::kDoesNotFit);
+    return;
+  }
+  RC_ASSERT(placement->chosen() != nullptr);
+  for (const Considered& considered : placement->considered) {
+    RC_ASSERT(!considered.reason.empty());
+    if (!considered.possible) continue;
+    const Plan& plan = considered.plan;
+    RankCut reached{};
+    double share = 0;
+    for (const PlannedRank& rank : plan.ranks) {
+      RC_ASSERT(rank.cut.kv_heads.begin == reached.kv_heads.end);
+      RC_ASSERT(rank.cut.feed_forward.begin == reached.feed_forward.end);
+      RC_ASSERT(rank.cut.vocabulary.begin == reached.vocabulary.end);
+      RC_ASSERT(rank.cut.kv_heads.size() > 0 && rank.cut.feed_forward.size() > 0);
+      RC_ASSERT(rank.cut.vocabulary.size() > 0);
+      RC_ASSERT(rank.cut.feed_forward.begin % 32 == 0);
+      reached = rank.cut;
+      share += rank.share;
+      RC_ASSERT(rank.memory_bytes >= rank.weight_bytes + rank.kv_bytes);
+      for (const NodeFacts& node : topology.nodes) {
+        if (node.id == rank.node) RC_ASSERT(rank.memory_bytes <= placement::free_bytes(node));
+      }
+    }
+    RC_ASSERT(reached.kv_heads.end == card.kv_head_count);
+    RC_ASSERT(reached.feed_forward.end == card.feed_forward);
+    RC_ASSERT(reached.vocabulary.end == card.vocabulary_size);
+    RC_ASSERT(std::abs(share - 1) < 1e-9);
+    RC_ASSERT(plan.decode_tokens_per_s > 0 && std::isfinite(plan.decode_tokens_per_s));
+    RC_ASSERT(plan.prefill_tokens_per_s > 0 && std::isfinite(plan.prefill_tokens_per_s));
+    RC_ASSERT(plan.context >= std::min<int64_t>(512, card.context_length) || wish.context != 0);
+    RC_ASSERT(plan.context <= card.context_length);
+    RC_ASSERT(plan_from_json(to_json(plan)).has_value());
+  }
+}
+
+RC_GTEST_PROP(Placement, AFasterLinkNeverPredictsSlower, ()) {
+  const ModelCard card = arbitrary_card();
+  const Topology topology = arbitrary_topology(card, 2);
+  const Wish wish = arbitrary_wish(card);
+  Topology faster = topology;
+  LinkFacts& link = faster.links[*rc::gen::inRange<size_t>(0, faster.links.size())];
+  link.bytes_per_s *= *rc::gen::inRange(1, 50);
+  link.round_trip_s /= *rc::gen::inRange(1, 50);
+  const auto before = place(topology, card, wish);
+  const auto after = place(faster, card, wish);
+  RC_ASSERT(before.has_value() == after.has_value());
+  if (before) RC_ASSERT(answer_s(*after->chosen()) <= answer_s(*before->chosen()));
+}
+
+RC_GTEST_PROP(Placement, AnotherNodeNeverMakesTheChoiceSlower, ()) {
+  const ModelCard card = arbitrary_card();
+  const Topology topology = arbitrary_topology(card, 2);
+  const Wish wish = arbitrary_wish(card);
+  Topology fewer = topology;
+  const std::string gone = fewer.nodes.back().id;
+  fewer.nodes.pop_back();
+  std::erase_if(fewer.links,
+                [&](const LinkFacts& link) { return link.a == gone || link.b == gone; });
+  const auto before = place(fewer, card, wish);
+  const auto after = place(topology, card, wish);
+  if (!before) return;
+  RC_ASSERT(after.has_value());
+  RC_ASSERT(answer_s(*after->chosen()) <= answer_s(*before->chosen()));
+}
+
+RC_GTEST_PROP(Placement, MoreMemoryNeverRefusesWhatFitted, ()) {
+  const ModelCard card = arbitrary_card();
+  const Topology topology = arbitrary_topology(card, 1);
+  const Wish wish = arbitrary_wish(card);
+  if (!place(topology, card, wish)) return;
+  Topology roomier = topology;
+  roomier.nodes[*rc::gen::inRange<size_t>(0, roomier.nodes.size())].memory_bytes *= 2;
+  RC_ASSERT(place(roomier, card, wish).has_value());
+}
+
+}  // namespace
+}  // namespace shoal
