@@ -1,0 +1,143 @@
+// Cutting a model over ranks in proportion to their shares.
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <vector>
+
+#include "models/model.h"
+#include "models/tensor_rules.h"
+
+namespace shoal {
+namespace {
+
+// Shares that add up to one. Divided by the largest first, so that their sum cannot overflow.
+Result<std::vector<double>> normalised(std::span<const double> shares) {
+  if (shares.empty())
+    return fail(ErrorCode::kInvalidArgument, "a model cannot be cut over no ranks");
+  for (const double share : shares) {
+    if (!std::isfinite(share) || share <= 0) {
+      return fail(ErrorCode::kInvalidArgument,
+                  "a rank's share of {} is not a finite number above zero", share);
+    }
+  }
+  const double largest = std::ranges::max(shares);
+  std::vector<double> out(shares.begin(), shares.end());
+  for (double& share : out) share /= largest;
+  const double sum = std::accumulate(out.begin(), out.end(), 0.0);
+  for (double& share : out) share /= sum;
+  return out;
+}
+
+// Largest remainder, at least one each: whole numbers that add up to `units`, in proportion to
+// shares that add up to one.
+std::vector<int64_t> apportion(int64_t units, std::span<const double> shares) {
+  std::vector<int64_t> counts;
+  std::vector<double> quotas;
+  for (const double share : shares) {
+    quotas.push_back(share * static_cast<double>(units));
+    counts.push_back(std::max<int64_t>(1, static_cast<int64_t>(std::floor(quotas.back()))));
+  }
+  int64_t given = std::accumulate(counts.begin(), counts.end(), int64_t{0});
+  const auto lack = [&](size_t rank) { return quotas[rank] - static_cast<double>(counts[rank]); };
+  while (given !=
+         units) {  // at most as many turns as ranks: each count began within one of its quota
+    size_t chosen = counts.size();
+    for (size_t rank = 0; rank < counts.size(); ++rank) {
+      if (given > units && counts[rank] == 1) continue;
+      if (chosen == counts.size() ||
+          (given < units ? lack(rank) > lack(chosen) : lack(rank) < lack(chosen)))
+        chosen = rank;
+    }
+    counts[chosen] += given < units ? 1 : -1;
+    given += given < units ? 1 : -1;
+  }
+  return counts;
+}
+
+int64_t unit_count(int64_t total, int64_t unit) {
+  return (total + unit - 1) / unit;
+}
+
+std::vector<Range> ranges_of(std::span<const int64_t> counts, int64_t unit, int64_t total) {
+  std::vector<Range> ranges;
+  int64_t begin = 0;
+  for (const int64_t count : counts) {
+    const int64_t end = std::min(total, begin + count * unit);
+    ranges.push_back({begin, end});
+    begin = end;
+  }
+  return ranges;
+}
+
+Status check_enough(int64_t total, int64_t unit, size_t ranks, std::string_view one,
+                    std::string_view many) {
+  if (unit_count(total, unit) >= static_cast<int64_t>(ranks)) return {};
+  return fail(ErrorCode::kDoesNotFit, "{} {}{} cannot be cut over {} ranks", total,
+              total == 1 ? one : many, unit == 1 ? "" : fmt::format(" in units of {}", unit),
+              ranks);
+}
+
+// What is left of each rank's share once these bytes are given: the proportions for the next kind
+// of weight.
+std::vector<double> remaining_shares(std::span<const double> wanted_bytes,
+                                     std::span<const double> given_bytes) {
+  std::vector<double> left;
+  for (size_t rank = 0; rank < wanted_bytes.size(); ++rank) {
+    left.push_back(std::max(0.0, wanted_bytes[rank] - given_bytes[rank]));
+  }
+  const double sum = std::accumulate(left.begin(), left.end(), 0.0);
+  for (double& share : left) share = sum > 0 ? share / sum : 1.0 / static_cast<double>(left.size());
+  return left;
+}
+
+void give(std::vector<double>& given_bytes, std::span<const Range> ranges, uint64_t bytes_each) {
+  for (size_t rank = 0; rank < ranges.size(); ++rank) {
+    given_bytes[rank] += static_cast<double>(ranges[rank].size()) * static_cast<double>(bytes_each);
+  }
+}
+
+}  // namespace
+
+Result<std::vector<RankCut>> partition(const ModelCard& card, std::span<const double> shares,
+                                       Balance balance) {
+  if (card.kv_head_count < 1 || card.head_count < card.kv_head_count || card.head_dimension < 1 ||
+      card.feed_forward < 1 || card.vocabulary_size < 1) {
+    return fail(ErrorCode::kInvalidArgument,
+                "the model card of '{}' lacks the counts that a cut needs", card.name);
+  }
+  SHOAL_ASSIGN(std::vector<double> part, normalised(shares));
+  const size_t ranks = part.size();
+  const int64_t head_unit = kv_head_unit(card.head_count, card.kv_head_count, card.head_dimension);
+  SHOAL_TRY(check_enough(card.kv_head_count, head_unit, ranks, "KV head", "KV heads"));
+  SHOAL_TRY(check_enough(card.feed_forward, kCutUnit, ranks, "feed-forward column",
+                         "feed-forward columns"));
+  SHOAL_TRY(check_enough(card.vocabulary_size, kCutUnit, ranks, "row of vocabulary",
+                         "rows of vocabulary"));
+
+  const double all_bytes =
+      static_cast<double>(card.attention_bytes_per_kv_head) *
+          static_cast<double>(card.kv_head_count) +
+      static_cast<double>(card.feed_forward_bytes_per_column) *
+          static_cast<double>(card.feed_forward) +
+      static_cast<double>(card.head_bytes_per_row) * static_cast<double>(card.vocabulary_size);
+  std::vector<double> wanted_bytes;
+  for (const double share : part) wanted_bytes.push_back(share * all_bytes);
+  std::vector<double> given_bytes(ranks, 0.0);
+
+  const auto cut = [&](int64_t total, int64_t unit, uint64_t bytes_each) {
+    auto ranges = ranges_of(apportion(unit_count(total, unit), part), unit, total);
+    give(given_bytes, ranges, bytes_each);
+    if (balance == Balance::kTotal) part = remaining_shares(wanted_bytes, given_bytes);
+    return ranges;
+  };
+  // From coarse to fine, so that under kTotal each makes up for the rounding of those before it.
+  const auto heads = cut(card.kv_head_count, head_unit, card.attention_bytes_per_kv_head);
+  const auto columns = cut(card.feed_forward, kCutUnit, card.feed_forward_bytes_per_column);
+  const auto rows = cut(card.vocabulary_size, kCutUnit, card.head_bytes_per_row);
+  std::vector<RankCut> cuts;
+  for (size_t rank = 0; rank < ranks; ++rank)
+    cuts.push_back({heads[rank], columns[rank], rows[rank]});
+  return cuts;
+}
+
+}  // namespace shoal

@@ -1,0 +1,167 @@
+// Cuts of a model over ranks: every unit once, shares respected, clear refusals.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include "base/random.h"
+#include "models/model.h"
+
+namespace shoal {
+namespace {
+
+ModelCard smollm() {
+  ModelCard card;
+  card.name = "SmolLM2";
+  card.layer_count = 30;
+  card.hidden = 576;
+  card.feed_forward = 1536;
+  card.head_count = 9;
+  card.kv_head_count = 3;
+  card.head_dimension = 64;
+  card.vocabulary_size = 49152;
+  card.attention_bytes_per_kv_head = 30 * 552960 / 3;
+  card.feed_forward_bytes_per_column = 30 * 3 * 360;
+  card.vocabulary_bytes_per_row = 612;
+  card.head_bytes_per_row = 612;
+  card.replicated_bytes = 140544;
+  card.tied_embedding = true;
+  return card;
+}
+
+void expect_covered(const std::vector<RankCut>& cuts, const ModelCard& card, int64_t head_unit) {
+  const auto check = [&](Range RankCut::* kind, int64_t total, int64_t unit) {
+    int64_t at = 0;
+    for (const RankCut& cut : cuts) {
+      const Range& range = cut.*kind;
+      EXPECT_EQ(range.begin, at);
+      EXPECT_GT(range.size(), 0);
+      EXPECT_TRUE(range.end % unit == 0 || range.end == total);
+      at = range.end;
+    }
+    EXPECT_EQ(at, total);
+  };
+  check(&RankCut::kv_heads, card.kv_head_count, head_unit);
+  check(&RankCut::feed_forward, card.feed_forward, 32);
+  check(&RankCut::vocabulary, card.vocabulary_size, 32);
+}
+
+TEST(Partition, SmolLmOverTwoEqualRanks) {
+  const auto cuts = partition(smollm(), std::vector<double>{1, 1});
+  ASSERT_TRUE(cuts) << cuts.error().message;
+  EXPECT_EQ((*cuts)[0], (RankCut{{0, 2}, {0, 768}, {0, 24576}}));
+  EXPECT_EQ((*cuts)[1], (RankCut{{2, 3}, {768, 1536}, {24576, 49152}}));
+}
+
+TEST(Partition, ByTotalTheOtherWeightsMakeUpForCoarseHeads) {
+  const ModelCard card = smollm();
+  for (const double share : {0.4, 0.5, 0.6, 0.7}) {
+    const auto cuts = partition(card, std::vector<double>{share, 1 - share}, Balance::kTotal);
+    ASSERT_TRUE(cuts);
+    expect_covered(*cuts, card, 1);
+    const auto first = static_cast<double>(weight_bytes(card, (*cuts)[0]));
+    const auto second = static_cast<double>(weight_bytes(card, (*cuts)[1]));
+    EXPECT_NEAR(first / (first + second), share, 0.002);
+  }
+}
+
+TEST(Partition, AGroupOfOneHoldsEverything) {
+  const ModelCard card = smollm();
+  EXPECT_EQ(partition(card, std::vector<double>{17.5})->front(), whole(card));
+}
+
+TEST(Partition, TooFewUnitsAreNamed) {
+  ModelCard card = smollm();
+  const auto refused = partition(card, std::vector<double>{1, 1, 1, 1});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::kDoesNotFit);
+  EXPECT_EQ(refused.error().message, "3 KV heads cannot be cut over 4 ranks");
+  card.kv_head_count = 1;
+  EXPECT_EQ(partition(card, std::vector<double>{1, 1}).error().message,
+            "1 KV head cannot be cut over 2 ranks");
+  card = smollm();
+  card.feed_forward = 64;
+  EXPECT_EQ(partition(card, std::vector<double>{1, 1, 1}).error().message,
+            "64 feed-forward columns in units of 32 cannot be cut over 3 ranks");
+  card = smollm();
+  card.vocabulary_size = 33;
+  EXPECT_EQ(partition(card, std::vector<double>{1, 1, 1}).error().message,
+            "33 rows of vocabulary in units of 32 cannot be cut over 3 ranks");
+}
+
+TEST(Partition, HeadsThatAreNarrowGoInUnits) {
+  ModelCard card = smollm();
+  card.head_count = card.kv_head_count = 8;
+  card.head_dimension = 8;  // four heads make 32 columns
+  const auto cuts = partition(card, std::vector<double>{1, 1});
+  ASSERT_TRUE(cuts);
+  expect_covered(*cuts, card, 4);
+  EXPECT_EQ(partition(card, std::vector<double>{1, 1, 1}).error().message,
+            "8 KV heads in units of 4 cannot be cut over 3 ranks");
+}
+
+TEST(Partition, SharesThatAreNoneAreRefused) {
+  const double infinity = std::numeric_limits<double>::infinity();
+  for (const double bad : {0.0, -1.0, infinity, std::nan("")}) {
+    EXPECT_EQ(partition(smollm(), std::vector<double>{1, bad}).error().code,
+              ErrorCode::kInvalidArgument);
+  }
+  EXPECT_FALSE(partition(smollm(), {}));
+  EXPECT_FALSE(partition(ModelCard{}, std::vector<double>{1}));
+}
+
+TEST(Partition, ExtremeSharesStillGiveEveryRankAUnit) {
+  const ModelCard card = smollm();
+  for (const auto& shares :
+       {std::vector<double>{1e300, 1e-300, 1}, std::vector<double>{1e308, 1e308, 1e308}}) {
+    for (const Balance balance : {Balance::kEachKind, Balance::kTotal}) {
+      const auto cuts = partition(card, shares, balance);
+      ASSERT_TRUE(cuts);
+      expect_covered(*cuts, card, 1);
+    }
+  }
+}
+
+// Property: whatever the model and the shares, every unit is held once, each rank has at least one
+// of each kind, and no rank is more than one unit away from its share where shares allow a unit for
+// everybody.
+TEST(Partition, EveryUnitOnceAndSharesRespected) {
+  for (uint64_t round = 0; round < 3000; ++round) {
+    const auto draw = philox(7, round);
+    const size_t ranks = 1 + draw[0] % 8;
+    ModelCard card = smollm();
+    card.kv_head_count = static_cast<int64_t>(ranks + draw[1] % 16);
+    card.head_count = card.kv_head_count * (1 + draw[1] / 16 % 8);
+    card.head_dimension = 32 * (1 + draw[1] / 128 % 4);
+    card.feed_forward = static_cast<int64_t>(32 * ranks + draw[2] % 20000);
+    card.vocabulary_size = static_cast<int64_t>(32 * ranks + draw[3] % 200000);
+    std::vector<double> shares;
+    for (size_t rank = 0; rank < ranks; ++rank) shares.push_back(0.2 + uniform(8, round, rank));
+    const double sum = std::accumulate(shares.begin(), shares.end(), 0.0);
+    for (const Balance balance : {Balance::kEachKind, Balance::kTotal}) {
+      const auto cuts = partition(card, shares, balance);
+      ASSERT_TRUE(cuts) << cuts.error().message;
+      ASSERT_EQ(cuts->size(), ranks);
+      expect_covered(*cuts, card, 1);
+      if (balance != Balance::kEachKind) continue;
+      for (size_t rank = 0; rank < ranks; ++rank) {
+        const auto near = [&](const Range& range, int64_t total, int64_t unit) {
+          const double quota = shares[rank] / sum *
+                               std::ceil(static_cast<double>(total) / static_cast<double>(unit));
+          const double held =
+              std::ceil(static_cast<double>(range.size()) / static_cast<double>(unit));
+          EXPECT_TRUE(std::abs(held - quota) < 1.0 + 1e-9 || held == 1)
+              << "held " << held << " of " << quota;
+        };
+        if (shares[rank] / sum * static_cast<double>(card.kv_head_count) >= 1)
+          near((*cuts)[rank].kv_heads, card.kv_head_count, 1);
+        near((*cuts)[rank].vocabulary, card.vocabulary_size, 32);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace shoal
