@@ -58,22 +58,27 @@ Status complete(std::span<Link* const> links, Deadline deadline) {
   Deadline spin_until = Clock::now() + kSpin;
   while (true) {
     bool moved = false;
-    size_t count = 0;
-    for (Link* link : links) {
-      SHOAL_ASSIGN(const Link::Progress progress, link->advance());
+    bool done = true;
+    for (size_t i = 0; i < links.size(); ++i) {
+      SHOAL_ASSIGN(const Link::Progress progress, links[i]->advance());
       moved |= progress.moved;
-      if (progress.done) continue;
-      const Link::Interest interest = link->interest();
+      done &= progress.done;
+      const Link::Interest interest = links[i]->interest();
       const int events = (interest.to_read ? POLLIN : 0) | (interest.to_write ? POLLOUT : 0);
-      waiting[count++] = {interest.descriptor, static_cast<short>(events), 0};
+      waiting[i] = {interest.descriptor, static_cast<short>(events), 0};
     }
-    if (count == 0) return {};
+    if (done) return {};
     const auto now = Clock::now();
     if (now >= deadline) return give_up(links);
     if (moved) spin_until = now + kSpin;
     if (moved || now < spin_until) continue;
     // A timeout is not final here: advance() looks once more, then the deadline check decides.
-    SHOAL_TRY(wait_for(std::span(waiting).first(count), deadline));
+    SHOAL_TRY(wait_for(std::span(waiting).first(links.size()), deadline));
+    for (size_t i = 0; i < links.size(); ++i) {
+      // With nothing to read or write, only a reset wakes: the peer failed after it had done its
+      // part.
+      if (waiting[i].events == 0 && waiting[i].revents != 0) return links[i]->reset_by_peer();
+    }
   }
 }
 

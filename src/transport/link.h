@@ -1,6 +1,7 @@
-// Link: ordered frames to one peer, with deadlines and liveness. Used by one thread at a time (the one that computes);
-// no system call but send and receive after a frame's first byte, no allocation once buffers have grown.
-// Any failure is final for the link: the stream's state is unknown, so every later call fails with the same error.
+// Link: ordered frames to one peer, with deadlines and liveness. Used by one thread at a time (the
+// one that computes); no system call but send and receive after a frame's first byte, no allocation
+// once buffers have grown. Any failure is final for the link: the stream's state is unknown, so
+// every later call fails with the same error.
 #pragma once
 
 #include <array>
@@ -27,7 +28,7 @@ struct LinkCounters {
 };
 
 enum class LinkMode { kTls, kPlain };
-std::string_view link_mode_name(LinkMode mode);            // "tls", "plain"
+std::string_view link_mode_name(LinkMode mode);  // "tls", "plain"
 Result<LinkMode> link_mode_named(std::string_view name);
 
 class Link {
@@ -39,14 +40,17 @@ class Link {
   virtual Status send(std::span<const std::byte> frame, Deadline deadline) = 0;
   // The next frame, whatever its size up to kLargestFrame; `frame` is resized.
   virtual Status receive(Bytes& frame, Deadline deadline) = 0;
-  // Sends one frame while receiving one of exactly in.size() bytes; never deadlocks, however large both are.
-  virtual Status exchange(std::span<const std::byte> out, std::span<std::byte> in, Deadline deadline) = 0;
+  // Sends one frame while receiving one of exactly in.size() bytes; never deadlocks, however large
+  // both are.
+  virtual Status exchange(std::span<const std::byte> out, std::span<std::byte> in,
+                          Deadline deadline) = 0;
 
   virtual LinkCounters counters() const = 0;
   static constexpr uint64_t kLargestFrame = 1ull << 30;
 
-  // The halves of the above, for a caller that drives several links at once: begin what is wanted, then complete(). At most
-  // one frame is under way in each direction; the memory stays the caller's and in place until advance() says done.
+  // The halves of the above, for a caller that drives several links at once: begin what is wanted,
+  // then complete(). At most one frame is under way in each direction; the memory stays the
+  // caller's and in place until advance() says done.
   virtual Status begin_send(std::span<const std::byte> frame) = 0;
   virtual Status begin_receive(Bytes& frame) = 0;
   virtual Status begin_receive_exactly(std::span<std::byte> frame) = 0;
@@ -60,29 +64,39 @@ class Link {
     bool to_read;
     bool to_write;
   };
-  virtual Interest interest() const = 0;          // what advance() waits for
-  virtual std::unexpected<Error> overdue() = 0;   // ends the link, because a deadline passed
+  virtual Interest interest() const = 0;  // what advance() waits for
+  // End the link at once, each with its own sentence: a deadline passed; poll() found the
+  // connection reset; the caller gives up, for whatever reason. The peer is told by a reset, which
+  // it notices even where it expects nothing from this side. Destroying a link instead is an
+  // orderly end.
+  virtual std::unexpected<Error> overdue() = 0;
+  virtual std::unexpected<Error> reset_by_peer() = 0;
+  virtual void abandon(Error why) = 0;
   virtual void count_wait(uint64_t elapsed_ns) = 0;
 };
 
-// Drives up to 64 links until everything begun on them is done: spins for about 50 us after the last byte, then polls. The
-// first failure is returned; the other links are left where they are.
+// Drives up to 64 links until everything begun on them is done: spins for about 50 us after the
+// last byte, then polls. A link on which nothing is under way is watched for a reset. The first
+// failure is returned; the other links are left where they are.
 Status complete(std::span<Link* const> links, Deadline deadline);
 
 // Two ends of one TCP connection over loopback, for ranks that share a process (benchmarks, tests).
 Result<std::pair<UniqueFd, UniqueFd>> connected_tcp_pair();
 
-// A connected TCP socket as a link. `key` is the pre-shared key of this pair of ranks (32 bytes), unused by kPlain. The side
-// that dialled is the TLS client. Performs the TLS 1.3 external-PSK handshake (RFC 8446 section 4.2.11) before it returns.
-// A peer without the key fails with kPermission.
-Result<std::unique_ptr<Link>> make_tcp_link(UniqueFd socket, LinkMode mode, bool dialled, std::span<const std::byte> key,
-                                            std::string peer, Deadline deadline);
+// A connected TCP socket as a link. `key` is the pre-shared key of this pair of ranks (32 bytes),
+// unused by kPlain. The side that dialled is the TLS client. Performs the TLS 1.3 external-PSK
+// handshake (RFC 8446 section 4.2.11) before it returns. A peer without the key fails with
+// kPermission.
+Result<std::unique_ptr<Link>> make_tcp_link(UniqueFd socket, LinkMode mode, bool dialled,
+                                            std::span<const std::byte> key, std::string peer,
+                                            Deadline deadline);
 
 // Connects to "host:port" (or "[v6]:port"). kUnreachable, kDeadline.
 Result<UniqueFd> dial_tcp(const std::string& address, Deadline deadline);
 
-// What a dialling worker writes first on the node port, in clear, so that the daemon can pass the socket to the right worker.
-// 64 bytes: magic "SHOALDL1", instance id (16), generation counter (8, little endian), from_rank (2), to_rank (2), zeros.
+// What a dialling worker writes first on the node port, in clear, so that the daemon can pass the
+// socket to the right worker. 64 bytes: magic "SHOALDL1", instance id (16), generation counter (8,
+// little endian), from_rank (2), to_rank (2), zeros.
 struct LinkPreamble {
   std::array<std::byte, 16> instance{};
   uint64_t generation = 0;

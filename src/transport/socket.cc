@@ -64,6 +64,11 @@ Status prepare_tcp_socket(int socket) {
   return set_option(socket, IPPROTO_TCP, TCP_USER_TIMEOUT, kUserTimeout_ms, "TCP_USER_TIMEOUT");
 }
 
+void reset_on_close(int socket) {
+  const linger none{1, 0};
+  ::setsockopt(socket, SOL_SOCKET, SO_LINGER, &none, sizeof none);
+}
+
 Status send_all(int socket, std::span<const std::byte> bytes, Deadline deadline) {
   while (!bytes.empty()) {
     const ssize_t sent = ::send(socket, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);

@@ -16,5 +16,7 @@ Status set_nonblocking(int socket);
 // No delay for small segments; a peer that vanished without a word is noticed by keepalive,
 // unacknowledged bytes by a timeout.
 Status prepare_tcp_socket(int socket);
+// Closing will then reset the connection instead of ending it in order.
+void reset_on_close(int socket);
 
 }  // namespace shoal

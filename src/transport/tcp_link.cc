@@ -66,6 +66,10 @@ class TcpLink final : public Link {
   Result<Progress> advance() override;
   Interest interest() const override;
   std::unexpected<Error> overdue() override;
+  std::unexpected<Error> reset_by_peer() override;
+  void abandon(Error why) override {
+    if (!error_) (void)end_with(std::move(why));
+  }
 
  private:
   struct Outgoing {
@@ -103,8 +107,9 @@ class TcpLink final : public Link {
   LinkCounters counters_;
 };
 
-// Closing at once tells the peer, so that a failure seen by one rank ends the wait of the others.
+// Resetting at once tells the peer, so that a failure seen by one rank ends the wait of the others.
 std::unexpected<Error> TcpLink::end_with(Error error) {
+  reset_on_close(stream_->descriptor());
   stream_.reset();
   out_.active = in_.active = false;
   error_ = std::move(error);
@@ -238,6 +243,13 @@ std::unexpected<Error> TcpLink::overdue() {
                    fmt::format("{} did not answer in time ({}): it may be stopped, overloaded or "
                                "cut off",
                                peer_, missing)});
+}
+
+std::unexpected<Error> TcpLink::reset_by_peer() {
+  if (error_) return std::unexpected(*error_);
+  return end_with(
+      {ErrorCode::kUnreachable,
+       fmt::format("{} reset its link: it has failed, or has given up on another rank", peer_)});
 }
 
 }  // namespace

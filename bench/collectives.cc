@@ -1,0 +1,89 @@
+// All-reduce between ranks that are threads of this process, linked over loopback. Medians of each
+// call's time on rank 0.
+//   bench_collectives [RANKS] [plain|tls]
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <thread>
+
+#include "base/cpu.h"
+#include "collectives/group.h"
+
+using namespace shoal;  // NOLINT(google-build-using-namespace): a main
+
+namespace {
+
+constexpr int kWarmups = 50;
+
+[[noreturn]] void stop(const Error& error) {
+  std::fprintf(stderr, "%s\n", error.message.c_str());
+  std::exit(1);
+}
+
+template <typename T>
+T must(Result<T> result) {
+  if (!result) stop(result.error());
+  return std::move(*result);
+}
+
+Deadline soon() {
+  return Clock::now() + std::chrono::seconds(30);
+}
+
+std::vector<Group> link_up(size_t ranks, LinkMode mode) {
+  std::vector<std::vector<std::unique_ptr<Link>>> links(ranks);
+  for (auto& row : links) row.resize(ranks);
+  const Bytes key = random_bytes(32);
+  for (size_t a = 0; a < ranks; ++a) {
+    for (size_t b = a + 1; b < ranks; ++b) {
+      auto sockets = must(connected_tcp_pair());
+      std::thread dialler([&] {
+        links[a][b] = must(make_tcp_link(std::move(sockets.first), mode, true, key, "b", soon()));
+      });
+      links[b][a] = must(make_tcp_link(std::move(sockets.second), mode, false, key, "a", soon()));
+      dialler.join();
+    }
+  }
+  std::vector<Group> groups;
+  for (size_t r = 0; r < ranks; ++r) groups.emplace_back(static_cast<int>(r), std::move(links[r]));
+  return groups;
+}
+
+void run_rank(Group& group, size_t bytes, int rounds, std::vector<double>& times_us) {
+  std::vector<float> values(bytes / sizeof(float));
+  for (int i = 0; i < kWarmups + rounds; ++i) {
+    const auto start = Clock::now();
+    if (auto done = group.all_reduce(values, soon()); !done) stop(done.error());
+    if (i >= kWarmups && group.rank() == 0) times_us.push_back(seconds_since(start) * 1e6);
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const size_t ranks = argc > 1 ? std::strtoul(argv[1], nullptr, 10) : 2;
+  const LinkMode mode = must(link_mode_named(argc > 2 ? argv[2] : "plain"));
+  if (ranks < 2 || ranks > 64) {
+    std::fprintf(stderr, "RANKS is 2 to 64\n");
+    return 2;
+  }
+  std::vector<Group> groups = link_up(ranks, mode);
+  const std::vector<int> cores = usable_cores();
+  std::printf("%zu ranks, %s, %zu cores\n%10s %10s %10s\n", ranks, argc > 2 ? argv[2] : "plain",
+              cores.size(), "bytes", "p50_us", "p99_us");
+  for (size_t bytes = 2 << 10; bytes <= 1 << 20; bytes *= 2) {
+    std::vector<double> times_us;
+    std::vector<std::thread> threads;
+    for (Group& group : groups) {
+      threads.emplace_back([&] {
+        (void)pin_this_thread(cores[static_cast<size_t>(group.rank()) % cores.size()]);
+        run_rank(group, bytes, bytes > 100'000 ? 300 : 2000, times_us);
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    std::ranges::sort(times_us);
+    std::printf("%10zu %10.1f %10.1f\n", bytes, times_us[times_us.size() / 2],
+                times_us[times_us.size() * 99 / 100]);
+  }
+  return 0;
+}
