@@ -1,5 +1,5 @@
-// Text to token ids and back, over Hugging Face's `tokenizers` (bridge/), built from a GGUF's own metadata.
-// Immutable once made, so any thread may use it; a Detokenizer belongs to one sequence.
+// Text to token ids and back, over Hugging Face's `tokenizers` (bridge/), built from a GGUF's own
+// metadata. Immutable once made, so any thread may use it; a Detokenizer belongs to one sequence.
 #pragma once
 
 #include <cstdint>
@@ -26,15 +26,18 @@ class Tokenizer {
 
   // Special tokens inside the text are recognised when `parse_special`. No BOS is added.
   Result<std::vector<int32_t>> encode(std::string_view text, bool parse_special) const;
-  // The bytes of one token as it contributes to a text; empty for special (control) tokens unless `show_special`.
+  // The bytes of one token as it contributes to a text; empty for special (control) tokens unless
+  // `show_special`.
   std::string token_bytes(int32_t token, bool show_special = false) const;
-  std::string decode(std::span<const int32_t> tokens, bool show_special = false) const;  // invalid UTF-8 becomes U+FFFD
+  std::string decode(std::span<const int32_t> tokens,
+                     bool show_special = false) const;  // invalid UTF-8 becomes U+FFFD
 
   int64_t vocabulary_size() const;
   std::optional<int32_t> bos() const;
   std::optional<int32_t> eos() const;
-  bool adds_bos() const;                              // the metadata asks for BOS before a prompt without template
-  const std::vector<int32_t>& end_tokens() const;     // every token that ends a turn: metadata's and those known by text
+  bool adds_bos() const;  // the metadata asks for BOS before a prompt without template
+  const std::vector<int32_t>& end_tokens()
+      const;  // every token that ends a turn: metadata's and those known by text
   std::optional<int32_t> token_named(std::string_view text) const;
 
  private:

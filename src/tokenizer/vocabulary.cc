@@ -1,0 +1,135 @@
+#include "tokenizer/vocabulary.h"
+
+#include <algorithm>
+
+#include "tokenizer/utf8.h"
+
+namespace shoal {
+namespace {
+
+// The value, or `otherwise` when the field is absent; another type stays an error.
+template <typename T>
+Result<T> field_or(Result<T> found, T otherwise) {
+  if (!found && found.error().code == ErrorCode::kNotFound) return otherwise;
+  return found;
+}
+
+Status read_texts(const gguf::File& file, Vocabulary& vocabulary) {
+  SHOAL_ASSIGN(const auto texts, file.strings("tokenizer.ggml.tokens"));
+  if (texts.empty())
+    return fail(ErrorCode::kCorrupt, "{}: the vocabulary has no tokens", file.path());
+  vocabulary.texts.assign(texts.begin(), texts.end());
+  vocabulary.ids.reserve(texts.size());
+  for (size_t id = 0; id < texts.size(); ++id) {
+    if (!is_utf8(texts[id])) {
+      return fail(ErrorCode::kCorrupt, "{}: token {} is not UTF-8 text", file.path(), id);
+    }
+    vocabulary.ids.emplace(vocabulary.texts[id], static_cast<int32_t>(id));
+  }
+  return {};
+}
+
+Status read_types(const gguf::File& file, Vocabulary& vocabulary) {
+  const size_t count = vocabulary.texts.size();
+  if (!file.find("tokenizer.ggml.token_type")) {
+    vocabulary.types.assign(count, TokenType::kNormal);
+    return {};
+  }
+  SHOAL_ASSIGN(const auto types, file.integers("tokenizer.ggml.token_type"));
+  if (types.size() != count) {
+    return fail(ErrorCode::kCorrupt, "{}: tokenizer.ggml.token_type has {} entries for {} tokens",
+                file.path(), types.size(), count);
+  }
+  vocabulary.types.reserve(count);
+  for (size_t id = 0; id < count; ++id) {
+    if (types[id] < 0 || types[id] > static_cast<int64_t>(TokenType::kByte)) {
+      return fail(ErrorCode::kCorrupt, "{}: token {} has type {}, and types end at {}", file.path(),
+                  id, types[id], static_cast<int>(TokenType::kByte));
+    }
+    vocabulary.types.push_back(static_cast<TokenType>(types[id]));
+  }
+  return {};
+}
+
+Result<std::optional<int32_t>> read_id(const gguf::File& file, const Vocabulary& vocabulary,
+                                       std::string_view key) {
+  if (!file.find(key)) return std::nullopt;
+  SHOAL_ASSIGN(const int64_t id, file.integer(key));
+  if (id < 0 || id >= static_cast<int64_t>(vocabulary.texts.size())) {
+    return fail(ErrorCode::kCorrupt, "{}: {} is {}, and the vocabulary has {} tokens", file.path(),
+                key, id, vocabulary.texts.size());
+  }
+  return static_cast<int32_t>(id);
+}
+
+Status read_special_ids(const gguf::File& file, Vocabulary& vocabulary) {
+  SHOAL_ASSIGN(vocabulary.bos, read_id(file, vocabulary, "tokenizer.ggml.bos_token_id"));
+  SHOAL_ASSIGN(vocabulary.eos, read_id(file, vocabulary, "tokenizer.ggml.eos_token_id"));
+  SHOAL_ASSIGN(vocabulary.unknown, read_id(file, vocabulary, "tokenizer.ggml.unknown_token_id"));
+  std::vector<int32_t> ends;
+  if (vocabulary.eos) ends.push_back(*vocabulary.eos);
+  for (const std::string_view key :
+       {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
+    SHOAL_ASSIGN(const std::optional<int32_t> id, read_id(file, vocabulary, key));
+    if (id) ends.push_back(*id);
+  }
+  vocabulary.end_tokens = find_end_tokens(vocabulary, std::move(ends));
+  return {};
+}
+
+Status read_byte_level(const gguf::File& file, Vocabulary& vocabulary) {
+  SHOAL_ASSIGN(const std::string_view name,
+               field_or(file.string("tokenizer.ggml.pre"), std::string_view("default")));
+  vocabulary.rule = pre_tokenizer_rule(name);
+  if (!vocabulary.rule) {
+    return fail(ErrorCode::kUnsupported,
+                "{}: the pre-tokenizer '{}' is not supported; those that are: {}", file.path(),
+                name, known_pre_tokenizers());
+  }
+  SHOAL_ASSIGN(vocabulary.merges, read_merges(file, vocabulary));
+  SHOAL_ASSIGN(vocabulary.adds_bos,
+               field_or(file.boolean("tokenizer.ggml.add_bos_token"), vocabulary.rule->adds_bos));
+  return {};
+}
+
+Status read_sentence_piece(const gguf::File& file, Vocabulary& vocabulary) {
+  SHOAL_ASSIGN(vocabulary.merges, merges_from_scores(file, vocabulary));
+  SHOAL_ASSIGN(vocabulary.adds_bos, field_or(file.boolean("tokenizer.ggml.add_bos_token"), true));
+  SHOAL_ASSIGN(vocabulary.adds_space_prefix,
+               field_or(file.boolean("tokenizer.ggml.add_space_prefix"), true));
+  if (!vocabulary.unknown) {
+    const auto found = std::ranges::find(vocabulary.types, TokenType::kUnknown);
+    if (found != vocabulary.types.end()) {
+      vocabulary.unknown = static_cast<int32_t>(found - vocabulary.types.begin());
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<Vocabulary> read_vocabulary(const gguf::File& file) {
+  Vocabulary vocabulary;
+  SHOAL_ASSIGN(const std::string_view model, file.string("tokenizer.ggml.model"));
+  if (model == "gpt2") {
+    vocabulary.kind = Vocabulary::Kind::kByteLevel;
+  } else if (model == "llama") {
+    vocabulary.kind = Vocabulary::Kind::kSentencePiece;
+  } else {
+    return fail(ErrorCode::kUnsupported,
+                "{}: the tokenizer '{}' is not supported; those that are: gpt2 (byte-level), llama "
+                "(SentencePiece)",
+                file.path(), model);
+  }
+  SHOAL_TRY(read_texts(file, vocabulary));
+  SHOAL_TRY(read_types(file, vocabulary));
+  SHOAL_TRY(read_special_ids(file, vocabulary));
+  if (vocabulary.kind == Vocabulary::Kind::kByteLevel) {
+    SHOAL_TRY(read_byte_level(file, vocabulary));
+  } else {
+    SHOAL_TRY(read_sentence_piece(file, vocabulary));
+  }
+  return vocabulary;
+}
+
+}  // namespace shoal
