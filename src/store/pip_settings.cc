@@ -141,7 +141,7 @@ void read_pip_config_list(std::string_view printed, PipSettings& settings) {
     if (into == nullptr) continue;
     *into = value;
     // Lists are printed with their line breaks written out.
-    for (size_t at; (at = into->find("\\n")) != std::string::npos;) into->replace(at, 2, " ");
+    for (size_t at; (at = into->find("\\n")) != std::string::npos;) into->replace(at, 2, 1, ' ');
   }
   apply(global, settings);
   apply(command, settings);
@@ -162,7 +162,7 @@ void read_pip_conf(std::string_view text, PipSettings& settings) {
       continue;
     }
     if ((line.front() == ' ' || line.front() == '\t') && last != nullptr) {
-      *last += " " + std::string(content);  // a value over several lines
+      last->append(" ").append(content);  // a value over several lines
       continue;
     }
     const auto separator = content.find_first_of("=:");

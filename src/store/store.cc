@@ -25,7 +25,7 @@ std::string with_home_directory(const std::string& path) {
   return home + path.substr(1);
 }
 
-Result<std::string> canonical(const std::string& path) {
+Result<std::string> real_path(const std::string& path) {
   std::error_code error;
   const fs::path whole = fs::canonical(path, error);
   if (!error) return whole.string();
@@ -49,7 +49,7 @@ Store::~Store() = default;
 
 Result<std::unique_ptr<Store>> Store::open(const std::string& home, NetworkPatience patience) {
   SHOAL_TRY(make_directories(home));
-  SHOAL_ASSIGN(std::string absolute, canonical(home));
+  SHOAL_ASSIGN(std::string absolute, real_path(home));
   SHOAL_TRY(make_directories(absolute + "/models/.locks"));
   SHOAL_ASSIGN(auto database, StoreDatabase::open(absolute + "/store.db"));
   return std::unique_ptr<Store>(new Store(std::move(absolute), std::move(database), patience));
@@ -70,7 +70,7 @@ std::string Store::lock_path(const std::string& destination) const {
 }
 
 bool Store::is_inside(const std::string& path) const {
-  const auto folder = canonical(parent_directory(path));
+  const auto folder = real_path(parent_directory(path));
   return folder && (*folder == models_ || folder->starts_with(models_ + "/"));
 }
 
@@ -126,7 +126,7 @@ void Store::forget(const std::string& path) const {
 }
 
 Result<ModelFile> Store::resolve_path(const std::string& path) const {
-  SHOAL_ASSIGN(const std::string whole, canonical(with_home_directory(path)));
+  SHOAL_ASSIGN(const std::string whole, real_path(with_home_directory(path)));
   SHOAL_ASSIGN(const FileFacts facts, facts_of(whole));
   ModelFile file{whole, whole, "", facts.size_bytes, "this machine"};
   SHOAL_ASSIGN(const std::optional<FileRow> row, known_file(whole));
@@ -176,7 +176,7 @@ Result<std::optional<ModelFile>> Store::resolve_unrecorded(const std::string& na
                                                            const std::string& destination,
                                                            const CatalogueEntry* entry) const {
   if (!exists(destination)) return std::nullopt;
-  SHOAL_ASSIGN(const std::string whole, canonical(destination));
+  SHOAL_ASSIGN(const std::string whole, real_path(destination));
   SHOAL_ASSIGN(const FileRow row, hashed_file(whole, {}, nullptr));
   if (entry != nullptr && row.sha256 != entry->sha256) {
     return fail(ErrorCode::kCorrupt,
@@ -330,7 +330,7 @@ std::optional<ModelFile> Store::find_by_sha256(const std::string& sha256) const 
 
 Result<ModelFile> Store::add_path(const std::string& path, const PullProgress& progress,
                                   CancelFlag cancel) {
-  SHOAL_ASSIGN(const std::string whole, canonical(with_home_directory(path)));
+  SHOAL_ASSIGN(const std::string whole, real_path(with_home_directory(path)));
   SHOAL_ASSIGN(const FileRow row, hashed_file(whole, progress, cancel));
   return resolve_path(row.path);
 }
@@ -338,7 +338,12 @@ Result<ModelFile> Store::add_path(const std::string& path, const PullProgress& p
 // Where the file of MODEL is, or would be if it had been pulled.
 Result<std::string> Store::path_to_remove(std::string_view model) const {
   SHOAL_ASSIGN(const ModelName name, parse_model_name(model));
-  if (name.kind == ModelName::Kind::kPath) return with_home_directory(name.text);
+  if (name.kind == ModelName::Kind::kPath) {
+    const fs::path path = with_home_directory(name.text);
+    SHOAL_ASSIGN(const std::string folder,
+                 real_path(path.has_parent_path() ? path.parent_path() : "."));
+    return folder + "/" + path.filename().string();
+  }
   if (name.kind == ModelName::Kind::kHuggingFace) {
     if (!name.file.empty()) return destination_of_hugging_face(name.repo, name.file);
     SHOAL_ASSIGN(const ModelFile file, resolve_hugging_face(name.repo, name.file, name.quant));
@@ -360,7 +365,7 @@ Result<std::string> Store::path_to_remove(std::string_view model) const {
 
 Status Store::remove(std::string_view model) {
   SHOAL_ASSIGN(const std::string path, path_to_remove(model));
-  if (exists(parent_directory(path)) && !is_inside(path)) {
+  if (!is_inside(path) && (exists(path) || !path.starts_with(models_ + "/"))) {
     return fail(ErrorCode::kInvalidArgument,
                 "{} lies outside {}; Shoal removes only what it has fetched itself, so delete that "
                 "file yourself",

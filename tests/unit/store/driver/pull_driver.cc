@@ -12,6 +12,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "store/store.h"
 
 namespace {
@@ -100,6 +101,7 @@ int peer(shoal::Store& store, char** words) {
 int main(int count, char** words) {
   if (count < 3) return 2;
   set_limits();
+  shoal::start_logging("store", false);
   const bool patient = std::getenv("SHOAL_TEST_PATIENT") != nullptr;
   auto store = shoal::Store::open(words[1], patient ? shoal::NetworkPatience{} : test_patience());
   if (!store) return finish(store.error());
