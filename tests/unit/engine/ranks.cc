@@ -1,0 +1,177 @@
+#include "ranks.h"
+
+#include <algorithm>
+#include <cstring>
+#include <future>
+#include <random>
+
+#include "kernels/cpu_backend.h"
+
+namespace shoal {
+
+std::vector<Group> connected_groups(int size) {
+  const auto count = static_cast<size_t>(size);
+  std::vector<std::vector<std::unique_ptr<Link>>> links(count);
+  for (auto& row : links) row.resize(count);
+  const Deadline deadline = Clock::now() + std::chrono::seconds(20);
+  for (size_t a = 0; a < count; ++a) {
+    for (size_t b = a + 1; b < count; ++b) {
+      auto sockets = connected_tcp_pair();
+      SHOAL_CHECK(sockets.has_value());
+      // Both ends greet each other before either returns.
+      auto other = std::async(std::launch::async, [&] {
+        return make_tcp_link(std::move(sockets->second), LinkMode::kPlain, false, {},
+                             fmt::format("rank {}", a), deadline);
+      });
+      auto one = make_tcp_link(std::move(sockets->first), LinkMode::kPlain, true, {},
+                               fmt::format("rank {}", b), deadline);
+      links[b][a] = other.get().value();
+      links[a][b] = std::move(one).value();
+    }
+  }
+  std::vector<Group> groups;
+  for (size_t rank = 0; rank < count; ++rank) {
+    groups.emplace_back(static_cast<int>(rank), std::move(links[rank]));
+  }
+  return groups;
+}
+
+Result<std::unique_ptr<Ranks>> Ranks::start(const SmallModel& model, const RanksOptions& options) {
+  const size_t size = options.shares.size();
+  SHOAL_ASSIGN(auto cuts, partition(model.card, options.shares));
+  auto groups = connected_groups(static_cast<int>(size));
+  std::unique_ptr<Ranks> ranks(new Ranks);
+  ranks->options_ = options.engine;
+  if (ranks->options_.max_positions == 0) {
+    ranks->options_.max_positions = model.description.context_length;
+  }
+  ranks->backends_.resize(size);
+  ranks->engines_.resize(size);
+  ranks->programs_.resize(size);
+  ranks->outcomes_.resize(size);
+  const auto create = [&](size_t rank) -> Status {
+    EngineOptions engine_options = options.engine;
+    RankCut cut = cuts[rank];
+    const int number = static_cast<int>(rank);
+    if (options.change) options.change(number, engine_options, cut);
+    const SmallModel& own = options.model_of ? *options.model_of(number) : model;
+    ranks->backends_[rank] = make_cpu_backend(options.isa, options.threads);
+    if (options.wrap) {
+      ranks->backends_[rank] = options.wrap(number, std::move(ranks->backends_[rank]));
+    }
+    SHOAL_ASSIGN(ranks->programs_[rank], build_program(own.description, cut));
+    SHOAL_ASSIGN(ranks->engines_[rank],
+                 Engine::create(own.file, own.description, cut, *ranks->backends_[rank],
+                                std::move(groups[rank]), engine_options));
+    return {};
+  };
+  // Everybody forms on a thread of its own, then the others go on to follow.
+  std::vector<std::thread> forming;
+  for (size_t rank = 1; rank < size; ++rank) {
+    forming.emplace_back([&, rank] { ranks->outcomes_[rank] = create(rank); });
+  }
+  const Status formed = create(0);
+  for (std::thread& thread : forming) thread.join();
+  if (!formed) return std::unexpected(formed.error());
+  for (size_t rank = 1; rank < size; ++rank) {
+    if (!ranks->outcomes_[rank]) return std::unexpected(ranks->outcomes_[rank].error());
+  }
+  for (size_t rank = 1; rank < size; ++rank) {
+    ranks->threads_.emplace_back(
+        [&ranks = *ranks, rank, options] { ranks.follow(static_cast<int>(rank), options); });
+  }
+  return ranks;
+}
+
+void Ranks::follow(int rank, const RanksOptions& options) {
+  const auto index = static_cast<size_t>(rank);
+  if (options.instead) {
+    options.instead(rank, engines_[index]);
+    return;
+  }
+  while (true) {
+    const auto followed = engines_[index]->follow(Clock::now() + std::chrono::seconds(60));
+    if (!followed) {
+      outcomes_[index] = std::unexpected(followed.error());
+      return;
+    }
+    if (*followed == Engine::Followed::kStop) return;
+  }
+}
+
+std::vector<Status> Ranks::join() {
+  for (std::thread& thread : threads_) {
+    if (thread.joinable()) thread.join();
+  }
+  return outcomes_;
+}
+
+Ranks::~Ranks() {
+  // A failed stop ends the lead's links, which ends the others.
+  if (!engines_.empty() && engines_[0] && !engines_[0]->stop()) engines_[0].reset();
+  join();
+}
+
+std::vector<std::vector<float>> Ranks::hidden(int64_t wanted) {
+  std::vector<std::vector<float>> result;
+  for (size_t rank = 0; rank < backends_.size(); ++rank) {
+    const auto rows = backends_[rank]->rows(programs_[rank].hidden, wanted);
+    result.emplace_back(rows.begin(), rows.end());
+  }
+  return result;
+}
+
+Result<StepResult> Ranks::run(Step& step) {
+  step.number = next_number_;
+  SHOAL_TRY(lead().submit(step));
+  ++next_number_;
+  SHOAL_ASSIGN(auto result, lead().poll());
+  if (!result) return fail(ErrorCode::kInternal, "a submitted step gave no result");
+  return std::move(*result);
+}
+
+Result<std::vector<Generated>> serve(Ranks& ranks, const std::vector<Wanted>& requests,
+                                     int64_t rows_per_step) {
+  const EngineOptions& options = ranks.options();
+  Scheduler scheduler({.context = options.max_positions,
+                       .rows_per_step = rows_per_step,
+                       .sequences = 8,
+                       .waiting = static_cast<int64_t>(requests.size()),
+                       .wanted_rows = options.max_wanted_rows},
+                      KvPages(1, options.kv_pages, ranks.lead().page_tokens()));
+  std::vector<Generated> generated(requests.size());
+  for (size_t id = 0; id < requests.size(); ++id) {
+    SHOAL_TRY(scheduler.add({.id = id,
+                             .prompt = requests[id].prompt,
+                             .max_tokens = requests[id].count,
+                             .want = Want::kLogits}));
+  }
+  ScheduledStep scheduled;
+  while (scheduler.next(scheduled)) {
+    SHOAL_ASSIGN(StepResult result, ranks.run(scheduled.step));
+    for (size_t i = 0; i < result.rows.size(); ++i) {
+      const SequenceId id = scheduled.wanted[i].sequence;
+      auto& [tokens, logits] = generated[id];
+      tokens.push_back(sample(result.rows[i].logits, {.temperature = 0}, 0).token);
+      logits.push_back(std::move(result.rows[i].logits));
+      scheduler.accept(id, tokens.back());
+      if (static_cast<int64_t>(tokens.size()) == requests[id].count) scheduler.remove(id);
+    }
+  }
+  return generated;
+}
+
+std::vector<int32_t> some_tokens(int64_t count, int64_t vocabulary, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::vector<int32_t> tokens;
+  for (int64_t i = 0; i < count; ++i) {
+    tokens.push_back(static_cast<int32_t>(random() % static_cast<uint64_t>(vocabulary)));
+  }
+  return tokens;
+}
+
+bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+}  // namespace shoal

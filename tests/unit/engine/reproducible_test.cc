@@ -1,0 +1,122 @@
+// The same plan gives the same bits: whatever the chunking of the prompt, the threads, the other
+// sequences in the batch.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "ranks.h"
+
+namespace shoal {
+namespace {
+
+struct Case {
+  Isa isa;
+  ElementType type;
+};
+
+std::vector<Case> cases() {
+  std::vector<Case> all;
+  for (const Isa isa : {Isa::kReference, Isa::kAvx2, Isa::kAvx512, Isa::kAmx}) {
+    if (!choose_isa(isa_name(isa))) continue;
+    for (const ElementType type :
+         {ElementType::kF32, ElementType::kF16, ElementType::kBF16, ElementType::kQ8_0,
+          ElementType::kQ4_0, ElementType::kQ4_1, ElementType::kQ4_K, ElementType::kQ6_K}) {
+      all.push_back({isa, type});
+    }
+  }
+  return all;
+}
+
+class Reproducible : public testing::TestWithParam<Case> {
+ protected:
+  void SetUp() override {
+    model_ = make_small_model({.hidden = 256,
+                               .feed_forward = 256,
+                               .heads = 8,
+                               .kv_heads = 2,
+                               .head_dimension = 32,
+                               .vocabulary = 300,
+                               .type = GetParam().type});
+    requests_ = {{some_tokens(70, 300, 1), 6}};
+    for (uint32_t i = 0; i < 5; ++i) {
+      company_.push_back({some_tokens(3 + 17 * i, 300, 10 + i), 3 + i});
+    }
+  }
+
+  Generated run(int threads, int64_t rows_per_step, bool in_company, KvType kv_type = KvType::kF16,
+                std::vector<double> shares = {1}) {
+    RanksOptions options{.isa = GetParam().isa, .threads = threads, .shares = std::move(shares)};
+    options.engine.kv_type = kv_type;
+    auto ranks = Ranks::start(*model_, options);
+    EXPECT_TRUE(ranks);
+    std::vector<Wanted> all;
+    if (in_company) all = company_;
+    all.insert(all.begin() + static_cast<ptrdiff_t>(all.size() / 2), requests_[0]);
+    const auto served = serve(**ranks, all, rows_per_step);
+    EXPECT_TRUE(served);
+    return (*served)[(all.size() - 1) / 2];
+  }
+
+  static void expect_same(const Generated& a, const Generated& b, const char* what) {
+    EXPECT_GT(std::ranges::max(a.logits[0]), 0.01F);
+    EXPECT_EQ(a.tokens, b.tokens) << what;
+    ASSERT_EQ(a.logits.size(), b.logits.size());
+    for (size_t i = 0; i < a.logits.size(); ++i) {
+      EXPECT_TRUE(same_bits(a.logits[i], b.logits[i])) << what << ", token " << i;
+    }
+  }
+
+  std::unique_ptr<SmallModel> model_;
+  std::vector<Wanted> requests_;
+  std::vector<Wanted> company_;
+};
+
+TEST_P(Reproducible, WhateverTheChunksThreadsAndCompany) {
+  const Generated expected = run(1, 64, false);
+  expect_same(expected, run(1, 64, false), "a second run");
+  for (const int64_t chunk : {1, 5, 16, 33}) expect_same(expected, run(1, chunk, false), "chunks");
+  for (const int threads : {2, 3}) expect_same(expected, run(threads, 64, false), "threads");
+  for (const int64_t chunk : {8, 64}) expect_same(expected, run(2, chunk, true), "company");
+}
+
+TEST_P(Reproducible, WithF32Cache) {
+  const Generated expected = run(1, 64, false, KvType::kF32);
+  expect_same(expected, run(2, 7, true, KvType::kF32), "chunks, threads and company");
+}
+
+TEST_P(Reproducible, OnTwoRanks) {
+  const Generated expected = run(1, 64, false, KvType::kF16, {1, 1});
+  expect_same(expected, run(2, 9, true, KvType::kF16, {1, 1}), "chunks, threads and company");
+}
+
+INSTANTIATE_TEST_SUITE_P(OnEveryIsa, Reproducible, testing::ValuesIn(cases()),
+                         [](const auto& info) {
+                           return fmt::format("{}_{}", isa_name(info.param.isa),
+                                              element_traits(info.param.type).name);
+                         });
+
+TEST(KvTypes, HalfPrecisionStaysClose) {
+  const auto model = make_small_model({});
+  const std::vector<Wanted> requests = {{some_tokens(90, 320, 4), 1}};
+  std::vector<std::vector<float>> logits;
+  for (const KvType type : {KvType::kF32, KvType::kF16}) {
+    RanksOptions options;
+    options.engine.kv_type = type;
+    auto ranks = Ranks::start(*model, options);
+    ASSERT_TRUE(ranks);
+    const auto served = serve(**ranks, requests, 64);
+    ASSERT_TRUE(served);
+    logits.push_back((*served)[0].logits[0]);
+  }
+  float largest = 0;
+  float difference = 0;
+  for (size_t i = 0; i < logits[0].size(); ++i) {
+    largest = std::max(largest, std::abs(logits[0][i]));
+    difference = std::max(difference, std::abs(logits[0][i] - logits[1][i]));
+  }
+  EXPECT_GT(difference, 0);
+  EXPECT_LT(difference, 0.005F * largest);
+}
+
+}  // namespace
+}  // namespace shoal
