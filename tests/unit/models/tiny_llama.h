@@ -1,6 +1,7 @@
 // Small llama models as GGUF bytes, with random F32 weights or with zeros of any type.
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <string>
 #include <vector>
