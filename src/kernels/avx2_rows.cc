@@ -1,0 +1,90 @@
+// Norms, gates and conversions by AVX2, FMA and F16C, and the table of that instruction set.
+#include <immintrin.h>
+
+#include <cmath>
+
+#include "kernels/avx2_math.h"
+#include "kernels/avx2_products.h"
+#include "kernels/kernel_table.h"
+
+namespace shoal::kernels {
+namespace {
+
+void rms_norm(const float* in, const float* weight, int64_t width, float epsilon, float* out) {
+  __m256 sums[4];
+  for (__m256& sum : sums) sum = _mm256_setzero_ps();
+  for (int64_t i = 0; i < width; i += 8) {
+    const __m256 x = load_first(in + i, width - i);
+    __m256& sum = sums[i / 8 % 4];
+    sum = _mm256_fmadd_ps(x, x, sum);
+  }
+  const float total =
+      add_lanes(_mm256_add_ps(_mm256_add_ps(sums[0], sums[1]), _mm256_add_ps(sums[2], sums[3])));
+  const float mean = total / static_cast<float>(width);
+  const __m256 scale = _mm256_set1_ps(1 / __builtin_sqrtf(mean + epsilon));
+  for (int64_t i = 0; i < width; i += 8) {
+    const __m256 x = _mm256_mul_ps(load_first(in + i, width - i), scale);
+    store_first(out + i, width - i, _mm256_mul_ps(x, load_first(weight + i, width - i)));
+  }
+}
+
+// x / (1 + e^-y): silu with y = x, and since (1 + tanh u) / 2 = 1 / (1 + e^-2u), the tanh form of
+// gelu with y = 2u.
+__m256 times_logistic(__m256 x, __m256 y) {
+  const __m256 power = exp8(_mm256_sub_ps(_mm256_setzero_ps(), y));
+  return _mm256_div_ps(x, _mm256_add_ps(_mm256_set1_ps(1), power));
+}
+
+__m256 twice_gelu_argument(__m256 x) {
+  const __m256 square = _mm256_mul_ps(x, x);
+  const __m256 inner = _mm256_fmadd_ps(square, _mm256_set1_ps(0.044715f), _mm256_set1_ps(1));
+  return _mm256_mul_ps(_mm256_mul_ps(x, inner), _mm256_set1_ps(1.5957691216f));  // 2 sqrt(2 / pi)
+}
+
+void gate(GateKind kind, const float* gate, const float* up, int64_t count, float* out) {
+  for (int64_t i = 0; i < count; i += 8) {
+    const __m256 x = load_first(gate + i, count - i);
+    const __m256 y = kind == GateKind::kSilu ? x : twice_gelu_argument(x);
+    const __m256 value = _mm256_mul_ps(times_logistic(x, y), load_first(up + i, count - i));
+    store_first(out + i, count - i, value);
+  }
+}
+
+void store_f16(const float* in, int64_t count, uint16_t* out) {
+  int64_t i = 0;
+  for (; i + 8 <= count; i += 8) {
+    const __m128i halves = _mm256_cvtps_ph(_mm256_loadu_ps(in + i), _MM_FROUND_TO_NEAREST_INT);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), halves);
+  }
+  for (; i < count; ++i) {
+    out[i] = static_cast<uint16_t>(_cvtss_sh(in[i], _MM_FROUND_TO_NEAREST_INT));
+  }
+}
+
+// Float weights are multiplied by float activations.
+bool takes_codes(ElementType type) {
+  return type != ElementType::kF32 && type != ElementType::kF16 && type != ElementType::kBF16;
+}
+
+}  // namespace
+
+const KernelTable* avx2_kernels() {
+  static constexpr KernelTable table = {
+      .isa = Isa::kAvx2,
+      .row_unit = kGroupRows,
+      .takes_codes = takes_codes,
+      .unit_bytes = interleaved_unit_bytes,
+      .pack = interleaved_pack,
+      .unpack_row = interleaved_unpack_row,
+      .product = avx2_product,
+      .quantise = avx2_quantise,
+      .rms_norm = rms_norm,
+      .gate = gate,
+      .store_f16 = store_f16,
+      .attend = avx2_attend,
+      .read_streams = avx2_read_streams,
+  };
+  return &table;
+}
+
+}  // namespace shoal::kernels

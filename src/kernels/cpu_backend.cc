@@ -1,0 +1,448 @@
+#include "kernels/cpu_backend.h"
+
+#include <algorithm>
+#include <cstring>
+#include <functional>
+
+#include "base/thread_pool.h"
+#include "kernels/kernel_table.h"
+#include "kernels/kv_storage.h"
+#include "kernels/memory_region.h"
+#include "kernels/program_check.h"
+#include "kernels/rope_table.h"
+#include "kernels/weight_store.h"
+
+namespace shoal {
+namespace {
+
+using namespace kernels;
+
+// Under so many elementary steps the caller computes alone: waking the others costs as much.
+constexpr int64_t kInlineWork = 8192;
+
+class CpuBackend final : public Backend {
+ public:
+  CpuBackend(const KernelTable& kernels, int threads)
+      : kernels_(kernels), pool_(threads, threads == usable_core_count()) {}
+
+  std::string name() const override {
+    return fmt::format("cpu {}, {} thread{}", isa_name(kernels_.isa), pool_.thread_count(),
+                       pool_.thread_count() == 1 ? "" : "s");
+  }
+  int page_tokens() const override { return kPageTokens; }
+
+  Status prepare(const Program& program, const BackendLimits& limits) override;
+  Status load(WeightId weight, const TensorSource& source) override;
+  Status allocate_kv(KvType type, int64_t pages) override;
+  Status run(size_t segment, const StepBatch& batch) override;
+  std::span<float> rows(BufferId buffer, int64_t rows) override;
+  BackendMemory memory() const override;
+
+ private:
+  // --- setting up ---
+  int64_t capacity(BufferId id) const {
+    return program_.buffers[static_cast<size_t>(id)].rows == Rows::kAll ? limits_.rows
+                                                                        : limits_.wanted_rows;
+  }
+  Status allocate_activations();
+  Status allocate_scratch();
+
+  // --- what operations refer to ---
+  int64_t width(BufferId id) const { return program_.buffers[static_cast<size_t>(id)].width; }
+  float* buffer(BufferId id) const { return buffers_[static_cast<size_t>(id)]; }
+  float* row(BufferId id, int64_t index) const { return buffer(id) + index * width(id); }
+  const PackedMatrix& matrix(WeightId id) const { return matrices_[static_cast<size_t>(id)]; }
+  const std::vector<float>& vector(WeightId id) const { return vectors_[static_cast<size_t>(id)]; }
+  int64_t row_count(BufferId id, const StepBatch& batch) const {
+    const bool all = program_.buffers[static_cast<size_t>(id)].rows == Rows::kAll;
+    return static_cast<int64_t>(all ? batch.tokens.size() : batch.wanted.size());
+  }
+
+  // job(begin, end, thread) over a static partition of [0, items).
+  template <typename Job>
+  void split(int64_t items, int64_t work, const Job& job) {
+    const int64_t threads = pool_.thread_count();
+    if (items == 0) return;
+    if (threads == 1 || work < kInlineWork) return job(int64_t{0}, items, 0);
+    const auto part = [&](int index) {
+      const int64_t begin = items * index / threads, end = items * (index + 1) / threads;
+      if (begin < end) job(begin, end, index);
+    };
+    pool_.run(std::ref(part));
+  }
+
+  // --- operations ---
+  Status execute(const Embed& op, const StepBatch& batch);
+  Status execute(const RmsNorm& op, const StepBatch& batch);
+  Status execute(const Project& op, const StepBatch& batch);
+  Status execute(const Rotate& op, const StepBatch& batch);
+  Status execute(const Attend& op, const StepBatch& batch);
+  Status execute(const Gate& op, const StepBatch& batch);
+  Status execute(const Add& op, const StepBatch& batch);
+  Status execute(const Gather& op, const StepBatch& batch);
+
+  InputRows project_input(const Project& op, int64_t rows);
+  void append(const Attend& op, const StepBatch& batch, int64_t row);
+  void attend_heads(const Attend& op, const StepBatch& batch, int64_t row, int64_t head_begin,
+                    int64_t head_end, int thread);
+
+  const KernelTable& kernels_;
+  ThreadPool pool_;
+  bool prepared_ = false;
+  Program program_;
+  BackendLimits limits_{};
+  std::vector<WeightShape> shapes_;
+
+  std::vector<PackedMatrix> matrices_;       // by weight; empty for vectors
+  std::vector<std::vector<float>> vectors_;  // by weight; empty for matrices
+  std::vector<bool> loaded_;
+  size_t missing_count_ = 0;
+
+  MemoryRegion activations_;
+  std::vector<float*> buffers_;
+  MemoryRegion codes_;  // quantised input of the Project that runs
+  MemoryRegion blocks_;
+  MemoryRegion attend_scratch_;
+  int64_t attend_scratch_bytes_ = 0;  // of one thread
+  std::vector<RopeTable> ropes_;
+  std::vector<KvStorage> kv_;
+};
+
+// --- setting up ---
+
+Status CpuBackend::prepare(const Program& program, const BackendLimits& limits) {
+  if (prepared_) return fail(ErrorCode::kInvalidArgument, "the backend already has a program");
+  SHOAL_ASSIGN(shapes_, check_program(program, limits));
+  program_ = program;
+  limits_ = limits;
+  SHOAL_TRY(allocate_activations());
+  SHOAL_TRY(allocate_scratch());
+  matrices_.resize(program_.weights.size());
+  vectors_.resize(program_.weights.size());
+  loaded_.assign(program_.weights.size(), false);
+  missing_count_ = loaded_.size();
+  for (const RopeSpec& spec : program_.ropes) ropes_.emplace_back(spec);
+  kv_.resize(program_.cache_groups.size());
+  prepared_ = true;
+  return {};
+}
+
+Status CpuBackend::allocate_activations() {
+  // Each buffer begins on a cache line of its own.
+  uint64_t total = 0;
+  std::vector<uint64_t> offsets;
+  for (size_t i = 0; i < program_.buffers.size(); ++i) {
+    offsets.push_back(total);
+    const auto id = static_cast<BufferId>(i);
+    total +=
+        (static_cast<uint64_t>(capacity(id)) * static_cast<uint64_t>(width(id)) * 4 + 63) / 64 * 64;
+  }
+  SHOAL_ASSIGN(activations_,
+               MemoryRegion::create(total, fmt::format("a step of {} rows", limits_.rows)));
+  for (const uint64_t offset : offsets)
+    buffers_.push_back(reinterpret_cast<float*>(activations_.data() + offset));
+  return {};
+}
+
+// Rows of codes at a power of two would share the sets of a cache.
+int64_t code_stride(int64_t width) {
+  return (width + 31) / 32 * 32 + 64;
+}
+
+Status CpuBackend::allocate_scratch() {
+  int64_t codes = 0;
+  for (const Segment& segment : program_.segments) {
+    for (const Operation& operation : segment.operations) {
+      if (const auto* project = std::get_if<Project>(&operation)) {
+        codes = std::max(codes, capacity(project->in) * code_stride(width(project->in)));
+      } else if (const auto* attend = std::get_if<Attend>(&operation)) {
+        const auto heads = static_cast<int64_t>(attend->query_to_kv.size());
+        const int64_t dimension =
+            program_.cache_groups[static_cast<size_t>(attend->group)].head_dimension;
+        const int64_t bytes = heads * (dimension + 8) * static_cast<int64_t>(sizeof(double));
+        attend_scratch_bytes_ = std::max(attend_scratch_bytes_, (bytes + 127) / 128 * 128);
+      }
+    }
+  }
+  const auto bytes = static_cast<uint64_t>(codes);
+  SHOAL_ASSIGN(codes_, MemoryRegion::create(bytes, "scratch memory"));
+  SHOAL_ASSIGN(blocks_,
+               MemoryRegion::create(bytes / kSubBlock * sizeof(BlockSums), "scratch memory"));
+  SHOAL_ASSIGN(attend_scratch_, MemoryRegion::create(static_cast<uint64_t>(attend_scratch_bytes_ *
+                                                                           pool_.thread_count()),
+                                                     "scratch memory"));
+  return {};
+}
+
+Status CpuBackend::load(WeightId weight, const TensorSource& source) {
+  const auto index = static_cast<size_t>(weight);
+  if (!prepared_ || weight < 0 || index >= program_.weights.size()) {
+    return fail(ErrorCode::kInvalidArgument, "the program has no weight {} for tensor '{}'", weight,
+                source.name);
+  }
+  if (loaded_[index]) {
+    return fail(ErrorCode::kInvalidArgument, "weight {} ('{}') is already loaded", weight,
+                source.name);
+  }
+  SHOAL_TRY(check_source(kernels_, source));
+  const WeightSpec& spec = program_.weights[index];
+  if (spec.use == WeightUse::kVector) {
+    SHOAL_ASSIGN(vectors_[index], load_vector(source, spec.cut, shapes_[index]));
+  } else {
+    SHOAL_ASSIGN(matrices_[index], pack_matrix(kernels_, pool_, source, spec.cut, shapes_[index]));
+  }
+  loaded_[index] = true;
+  --missing_count_;
+  return {};
+}
+
+Status CpuBackend::allocate_kv(KvType type, int64_t pages) {
+  if (!prepared_) return fail(ErrorCode::kInvalidArgument, "the backend has no program yet");
+  for (size_t i = 0; i < kv_.size(); ++i) {
+    SHOAL_ASSIGN(kv_[i], KvStorage::create(program_.cache_groups[i], type, pages));
+  }
+  return {};
+}
+
+std::span<float> CpuBackend::rows(BufferId id, int64_t rows) {
+  SHOAL_CHECK(prepared_ && id >= 0 && static_cast<size_t>(id) < buffers_.size());
+  SHOAL_CHECK(rows >= 0 && rows <= capacity(id));
+  return {buffer(id), static_cast<size_t>(rows * width(id))};
+}
+
+BackendMemory CpuBackend::memory() const {
+  BackendMemory memory;
+  for (const PackedMatrix& matrix : matrices_) memory.weight_bytes += matrix.region.size();
+  for (const std::vector<float>& values : vectors_)
+    memory.weight_bytes += values.size() * sizeof(float);
+  memory.activation_bytes =
+      activations_.size() + codes_.size() + blocks_.size() + attend_scratch_.size();
+  for (const KvStorage& storage : kv_) memory.kv_bytes += storage.bytes();
+  return memory;
+}
+
+// --- operations ---
+
+Status CpuBackend::run(size_t segment, const StepBatch& batch) {
+  if (!prepared_ || segment >= program_.segments.size()) {
+    return fail(ErrorCode::kInvalidArgument, "the program has no segment {}", segment);
+  }
+  if (missing_count_ > 0) {
+    return fail(ErrorCode::kInvalidArgument, "{} of the program's {} weights are not loaded",
+                missing_count_, loaded_.size());
+  }
+  SHOAL_TRY(check_batch(program_, limits_, batch));
+  for (const Operation& operation : program_.segments[segment].operations) {
+    SHOAL_TRY(std::visit([&](const auto& op) { return execute(op, batch); }, operation));
+  }
+  return {};
+}
+
+Status CpuBackend::execute(const Embed& op, const StepBatch& batch) {
+  const MatrixView& table = matrix(op.table).view;
+  const auto count = static_cast<int64_t>(batch.tokens.size());
+  split(count, count * width(op.out) * 4, [&](int64_t begin, int64_t end, int) {
+    for (int64_t r = begin; r < end; ++r) {
+      const int64_t index = batch.tokens[static_cast<size_t>(r)] - op.first_token;
+      if (index >= 0 && index < table.rows) {
+        kernels_.unpack_row(table, index, row(op.out, r));
+      } else {
+        std::fill_n(row(op.out, r), width(op.out), 0.0f);
+      }
+    }
+  });
+  return {};
+}
+
+Status CpuBackend::execute(const RmsNorm& op, const StepBatch& batch) {
+  const int64_t count = row_count(op.in, batch), columns = width(op.in);
+  split(count, count * columns, [&](int64_t begin, int64_t end, int) {
+    for (int64_t r = begin; r < end; ++r) {
+      kernels_.rms_norm(row(op.in, r), vector(op.weight).data(), columns, op.epsilon,
+                        row(op.out, r));
+    }
+  });
+  return {};
+}
+
+// The rows that a Project reads, quantised once for all of its outputs.
+InputRows CpuBackend::project_input(const Project& op, int64_t rows) {
+  const int64_t columns = width(op.in), stride = code_stride(columns);
+  auto* codes = reinterpret_cast<int8_t*>(codes_.data());
+  auto* blocks = reinterpret_cast<BlockSums*>(blocks_.data());
+  const bool wanted = std::ranges::any_of(op.outputs, [&](const Project::Output& output) {
+    return kernels_.takes_codes(matrix(output.weight).view.type);
+  });
+  if (wanted) {
+    const int64_t per_row = columns / kSubBlock;  // exact: such types have whole blocks of 32
+    split(rows * per_row, rows * columns, [&](int64_t begin, int64_t end, int) {
+      while (begin < end) {
+        const int64_t r = begin / per_row, first = begin % per_row;
+        const int64_t count = std::min(end - begin, per_row - first);
+        kernels_.quantise(row(op.in, r) + first * kSubBlock, count * kSubBlock,
+                          codes + r * stride + first * kSubBlock,
+                          blocks + r * stride / kSubBlock + first);
+        begin += count;
+      }
+    });
+  }
+  return {buffer(op.in), columns, codes, stride, blocks};
+}
+
+Status CpuBackend::execute(const Project& op, const StepBatch& batch) {
+  const int64_t count = row_count(op.in, batch);
+  if (count == 0) return {};
+  const InputRows input = project_input(op, count);
+  const int64_t threads = pool_.thread_count();
+  const auto job = [&](int index) {
+    for (const Project::Output& output : op.outputs) {
+      const PackedMatrix& weight = matrix(output.weight);
+      const int64_t units = weight.unit_count();
+      const int64_t begin = units * index / threads, end = units * (index + 1) / threads;
+      if (begin == end) continue;
+      const int64_t columns = width(output.out);
+      kernels_.product(weight.view.type)(weight.view, input, count, begin, end, buffer(output.out),
+                                         columns);
+      if (!output.bias) continue;
+      const float* bias = vector(*output.bias).data();
+      const int64_t last = std::min(end * kernels_.row_unit, columns);
+      for (int64_t r = 0; r < count; ++r) {
+        float* out = row(output.out, r);
+        for (int64_t c = begin * kernels_.row_unit; c < last; ++c) out[c] += bias[c];
+      }
+    }
+  };
+  pool_.run(std::ref(job));
+  return {};
+}
+
+Status CpuBackend::execute(const Rotate& op, const StepBatch& batch) {
+  RopeTable& rope = ropes_[static_cast<size_t>(op.rope)];
+  const RopeSpec& spec = rope.spec();
+  std::span<const float> factors;
+  if (spec.frequency_factors) factors = vector(*spec.frequency_factors);
+  rope.turn_to(batch.positions, factors);
+  const int64_t count = row_count(op.data, batch);
+  split(count, count * width(op.data), [&](int64_t begin, int64_t end, int) {
+    for (int64_t r = begin; r < end; ++r) {
+      for (int h = 0; h < op.heads; ++h) {
+        rotate_head(row(op.data, r) + h * op.head_dimension, spec.dimensions, spec.interleaved,
+                    rope.cosines(r), rope.sines(r));
+      }
+    }
+  });
+  return {};
+}
+
+void CpuBackend::append(const Attend& op, const StepBatch& batch, int64_t r) {
+  const CacheGroupSpec& group = program_.cache_groups[static_cast<size_t>(op.group)];
+  const KvStorage& kv = kv_[static_cast<size_t>(op.group)];
+  const auto index = static_cast<size_t>(r);
+  const int64_t position = batch.positions[index];
+  const auto pages =
+      batch.page_tables[static_cast<size_t>(op.group)][static_cast<size_t>(batch.sequences[index])];
+  const int64_t page = pages[static_cast<size_t>(position / kPageTokens)];
+  const int64_t offset = position % kPageTokens * kv.position_bytes();
+  for (int head = 0; head < group.kv_heads; ++head) {
+    const int64_t first = int64_t{head} * group.head_dimension;
+    const auto put = [&](const float* in, uint8_t* out) {
+      if (kv.type() == KvType::kF16) {
+        kernels_.store_f16(in, group.head_dimension, reinterpret_cast<uint16_t*>(out));
+      } else {
+        std::memcpy(out, in, static_cast<size_t>(kv.position_bytes()));
+      }
+    };
+    put(row(op.k, r) + first, kv.keys(op.layer, page, head) + offset);
+    put(row(op.v, r) + first, kv.values(op.layer, page, head) + offset);
+  }
+}
+
+// Query heads [head_begin, head_end) of one row; neighbours that share a KV head go together.
+void CpuBackend::attend_heads(const Attend& op, const StepBatch& batch, int64_t r,
+                              int64_t head_begin, int64_t head_end, int thread) {
+  const CacheGroupSpec& group = program_.cache_groups[static_cast<size_t>(op.group)];
+  const KvStorage& kv = kv_[static_cast<size_t>(op.group)];
+  const auto index = static_cast<size_t>(r);
+  const int64_t position = batch.positions[index];
+  const auto pages =
+      batch.page_tables[static_cast<size_t>(op.group)][static_cast<size_t>(batch.sequences[index])];
+  for (int64_t head = head_begin; head < head_end;) {
+    const int kv_head = op.query_to_kv[static_cast<size_t>(head)];
+    int64_t end = head + 1;
+    while (end < head_end && op.query_to_kv[static_cast<size_t>(end)] == kv_head) ++end;
+    kernels_.attend({.q = row(op.q, r) + head * group.head_dimension,
+                     .k = kv.keys(op.layer, 0, kv_head),
+                     .v = kv.values(op.layer, 0, kv_head),
+                     .page_stride_bytes = kv.page_stride_bytes(),
+                     .pages = pages.data(),
+                     .f16 = kv.type() == KvType::kF16,
+                     .heads = static_cast<int>(end - head),
+                     .head_dimension = group.head_dimension,
+                     .first_position = first_attended(group, position),
+                     .last_position = position,
+                     .scale = op.scale,
+                     .scratch = attend_scratch_.data() + thread * attend_scratch_bytes_,
+                     .out = row(op.out, r) + head * group.head_dimension});
+    head = end;
+  }
+}
+
+Status CpuBackend::execute(const Attend& op, const StepBatch& batch) {
+  const CacheGroupSpec& group = program_.cache_groups[static_cast<size_t>(op.group)];
+  SHOAL_TRY(check_pages(group, static_cast<size_t>(op.group),
+                        kv_[static_cast<size_t>(op.group)].pages(), batch));
+  const auto count = static_cast<int64_t>(batch.tokens.size());
+  split(count, count * width(op.k), [&](int64_t begin, int64_t end, int) {
+    for (int64_t r = begin; r < end; ++r) append(op, batch, r);
+  });
+  const auto heads = static_cast<int64_t>(op.query_to_kv.size());
+  const int64_t threads = pool_.thread_count();
+  // Later rows of a prompt attend to more: with many rows the threads take them in turns.
+  const bool by_rows = count >= 4 * threads;
+  const auto job = [&](int index) {
+    for (int64_t r = by_rows ? index : 0; r < count; r += by_rows ? threads : 1) {
+      const int64_t begin = by_rows ? 0 : heads * index / threads;
+      const int64_t end = by_rows ? heads : heads * (index + 1) / threads;
+      attend_heads(op, batch, r, begin, end, index);
+    }
+  };
+  pool_.run(std::ref(job));
+  return {};
+}
+
+Status CpuBackend::execute(const Gate& op, const StepBatch& batch) {
+  const GateKind kind = op.activation == Activation::kSilu ? GateKind::kSilu : GateKind::kGeluTanh;
+  const int64_t count = row_count(op.gate, batch) * width(op.gate);
+  split(count, count * 4, [&](int64_t begin, int64_t end, int) {
+    kernels_.gate(kind, buffer(op.gate) + begin, buffer(op.up) + begin, end - begin,
+                  buffer(op.out) + begin);
+  });
+  return {};
+}
+
+Status CpuBackend::execute(const Add& op, const StepBatch& batch) {
+  const int64_t count = row_count(op.in, batch) * width(op.in);
+  split(count, count / 4, [&](int64_t begin, int64_t end, int) {
+    const float* in = buffer(op.in);
+    float* target = buffer(op.target);
+    for (int64_t i = begin; i < end; ++i) target[i] += in[i];
+  });
+  return {};
+}
+
+Status CpuBackend::execute(const Gather& op, const StepBatch& batch) {
+  for (size_t i = 0; i < batch.wanted.size(); ++i) {
+    std::copy_n(row(op.in, batch.wanted[i]), width(op.in), row(op.out, static_cast<int64_t>(i)));
+  }
+  return {};
+}
+
+}  // namespace
+
+std::unique_ptr<Backend> make_cpu_backend(Isa isa, int threads) {
+  const KernelTable* table = kernels_for(isa);
+  SHOAL_CHECK(table != nullptr && machine_has(isa) && threads >= 1);
+  return std::make_unique<CpuBackend>(*table, threads);
+}
+
+}  // namespace shoal

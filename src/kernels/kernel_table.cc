@@ -1,0 +1,31 @@
+#include "kernels/kernel_table.h"
+
+namespace shoal::kernels {
+
+const KernelTable* kernels_for(Isa isa) {
+  switch (isa) {
+    case Isa::kReference:
+      return reference_kernels();
+    case Isa::kAvx2:
+      return avx2_kernels();
+    case Isa::kAvx512:
+    case Isa::kAmx:
+      return nullptr;
+  }
+  return nullptr;
+}
+
+void rotate_head(float* head, int dimensions, bool interleaved, const float* cosines,
+                 const float* sines) {
+  const int pairs = dimensions / 2;
+  const int step = interleaved ? 2 : 1;
+  const int distance = interleaved ? 1 : pairs;
+  for (int i = 0; i < pairs; ++i) {
+    const float a = head[i * step];
+    const float b = head[i * step + distance];
+    head[i * step] = a * cosines[i] - b * sines[i];
+    head[i * step + distance] = a * sines[i] + b * cosines[i];
+  }
+}
+
+}  // namespace shoal::kernels

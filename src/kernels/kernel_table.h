@@ -1,0 +1,129 @@
+// The seam between the backend and the instruction sets: one table of functions for each.
+//
+// Everything here is plain data and raw pointers on purpose. A file compiled for AVX2 must not
+// instantiate library templates: the linker would keep one copy of each, perhaps the one that an
+// older processor cannot run.
+//
+// Functions are pure in their arguments; any thread. What a function computes for one row of input
+// and one row of a matrix never depends on what else the call covers.
+#pragma once
+
+#include <cstdint>
+
+#include "base/cpu.h"
+#include "tensor/element_type.h"
+
+namespace shoal::kernels {
+
+inline constexpr int kPageTokens = 32;     // positions per KV page
+inline constexpr int kSubBlock = 32;       // columns that share a scale of quantised activations
+inline constexpr int kPieceColumns = 256;  // most columns of a piece
+
+// A run of kept columns that lies within 256 aligned columns of the source: what the formats with
+// super-blocks share scales over, or the part of it that a cut left.
+struct ColumnPiece {
+  int64_t source_column;
+  int64_t first;  // among the kept columns
+  int64_t count;  // at most kPieceColumns
+};
+
+// A matrix as one table packed it: units of `row_unit` rows, each of `unit_bytes`.
+struct MatrixView {
+  ElementType type;
+  int64_t rows;
+  int64_t columns;
+  const uint8_t* bytes;
+  int64_t unit_bytes;
+  const ColumnPiece* pieces;
+  int64_t piece_count;
+};
+
+// What goes with 32 activations quantised to int8: value = scale * code.
+struct BlockSums {
+  float scale;
+  float weighted_sum;    // scale * sum
+  int32_t sum;           // of the 32 codes
+  int16_t half_sums[2];  // of the first and the last 16
+};
+
+// Rows of activations, as floats and, where a product asks for it, quantised.
+struct InputRows {
+  const float* values;
+  int64_t value_stride;
+  const int8_t* codes;  // code_stride is a multiple of 32
+  int64_t code_stride;
+  const BlockSums* blocks;  // code_stride / 32 for each row
+};
+
+// out[row * out_stride + r] = sum over columns of matrix(r, column) * input(row, column), for every
+// row r of the units [unit_begin, unit_end).
+using Product = void (*)(const MatrixView& matrix, const InputRows& input, int64_t input_rows,
+                         int64_t unit_begin, int64_t unit_end, float* out, int64_t out_stride);
+
+enum class GateKind : uint8_t { kSilu, kGeluTanh };
+
+// Attention of query heads that share one KV head, for one row.
+struct AttendTask {
+  const float* q;    // heads x head_dimension
+  const uint8_t* k;  // page 0 of this layer and KV head: kPageTokens x head_dimension elements
+  const uint8_t* v;
+  int64_t page_stride_bytes;
+  const int32_t* pages;  // of the sequence
+  bool f16;
+  int heads;
+  int head_dimension;
+  int64_t first_position;
+  int64_t last_position;  // inclusive
+  float scale;
+  void* scratch;  // heads * (head_dimension + 8) doubles, 64-byte aligned
+  float* out;     // heads x head_dimension
+};
+
+struct KernelTable {
+  Isa isa;
+
+  // --- weights ---
+  int row_unit;
+  bool (*takes_codes)(ElementType type);  // the product reads quantised activations
+  int64_t (*unit_bytes)(ElementType type, const ColumnPiece* pieces, int64_t piece_count);
+  // Packs one unit. rows[i] is where row i of the unit begins in the file, null beyond the last.
+  void (*pack)(ElementType type, const uint8_t* const* rows, const ColumnPiece* pieces,
+               int64_t piece_count, uint8_t* out);
+  void (*unpack_row)(const MatrixView& matrix, int64_t row, float* out);
+  Product (*product)(ElementType type);  // null for a type without one
+
+  // --- rows ---
+  // `count` is a multiple of 32. Where the largest magnitude of 32 is under 1e-35 the codes are
+  // zero. Null in a table whose products all read floats.
+  void (*quantise)(const float* in, int64_t count, int8_t* codes, BlockSums* blocks);
+  void (*rms_norm)(const float* in, const float* weight, int64_t width, float epsilon, float* out);
+  void (*gate)(GateKind kind, const float* gate, const float* up, int64_t count, float* out);
+
+  // --- attention ---
+  void (*store_f16)(const float* in, int64_t count, uint16_t* out);
+  void (*attend)(const AttendTask& task);
+
+  // Reads four parts of `quarter_bytes` (a multiple of 256) side by side; for the probe.
+  uint64_t (*read_streams)(const uint8_t* bytes, int64_t quarter_bytes);
+};
+
+// The table of an instruction set; null where Shoal has no kernels for it.
+const KernelTable* kernels_for(Isa isa);
+
+const KernelTable* reference_kernels();
+const KernelTable* avx2_kernels();  // to be run only where machine_has(Isa::kAvx2)
+
+// --- shared by tables ---
+
+// Packs and reads 16 rows interleaved (docs/formats/weight-layouts.md).
+inline constexpr int kGroupRows = 16;
+int64_t interleaved_unit_bytes(ElementType type, const ColumnPiece* pieces, int64_t piece_count);
+void interleaved_pack(ElementType type, const uint8_t* const* rows, const ColumnPiece* pieces,
+                      int64_t piece_count, uint8_t* out);
+void interleaved_unpack_row(const MatrixView& matrix, int64_t row, float* out);
+
+// dims/2 pairs of one head; cosines and sines per pair. The same for every instruction set.
+void rotate_head(float* head, int dimensions, bool interleaved, const float* cosines,
+                 const float* sines);
+
+}  // namespace shoal::kernels

@@ -1,0 +1,41 @@
+// The bytes of the KV cache of one cache group. Owned by the backend's thread.
+#pragma once
+
+#include "base/result.h"
+#include "kernels/kernel_table.h"
+#include "kernels/memory_region.h"
+#include "tensor/backend.h"
+
+namespace shoal::kernels {
+
+// Laid out as [layer][page][KV head][K, V][position in page][head dimension]: what attention reads
+// of a page for one head is contiguous, and a page that no sequence has reached is memory that
+// nobody has touched.
+class KvStorage {
+ public:
+  // kDoesNotFit for more than is free.
+  static Result<KvStorage> create(const CacheGroupSpec& spec, KvType type, int64_t pages);
+  KvStorage() = default;
+
+  KvType type() const { return type_; }
+  int64_t pages() const { return pages_; }
+  uint64_t bytes() const { return region_.size(); }
+  int64_t page_stride_bytes() const { return page_stride_bytes_; }
+  int64_t position_bytes() const { return block_bytes_ / kPageTokens; }  // of one head
+
+  uint8_t* keys(int layer, int64_t page, int head) const {
+    return region_.data() + (layer * pages_ + page) * page_stride_bytes_ + 2 * head * block_bytes_;
+  }
+  uint8_t* values(int layer, int64_t page, int head) const {
+    return keys(layer, page, head) + block_bytes_;
+  }
+
+ private:
+  KvType type_ = KvType::kF16;
+  int64_t pages_ = 0;
+  int64_t block_bytes_ = 0;  // K or V of one page and head
+  int64_t page_stride_bytes_ = 0;
+  MemoryRegion region_;
+};
+
+}  // namespace shoal::kernels

@@ -1,0 +1,100 @@
+#include "kernels/probe.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <functional>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/random.h"
+#include "base/thread_pool.h"
+#include "kernels/column_plan.h"
+#include "kernels/kernel_table.h"
+#include "kernels/weight_store.h"
+
+namespace shoal {
+namespace {
+
+using namespace kernels;
+
+// Four times the last cache, so that little of a pass is left for the next.
+uint64_t buffer_bytes() {
+  const long cache = ::sysconf(_SC_LEVEL3_CACHE_SIZE);
+  const uint64_t wanted = cache > 0 ? 4 * static_cast<uint64_t>(cache) : 0;
+  const uint64_t clamped = std::clamp<uint64_t>(wanted, 64 << 20, 256 << 20);
+  return std::min(clamped, std::max<uint64_t>(memory_available_bytes() / 8, 1 << 20));
+}
+
+// The best of passes until the time is over, at least two: others on the machine only slow it down.
+template <typename Pass>
+double best_rate(double amount, double budget_s, const Pass& pass) {
+  double best = 0;
+  const auto start = Clock::now();
+  for (int count = 0; count < 2 || seconds_since(start) < budget_s; ++count) {
+    const auto begin = Clock::now();
+    pass();
+    best = std::max(best, amount / std::max(seconds_since(begin), 1e-9));
+  }
+  return best;
+}
+
+double read_rate(const KernelTable& table, ThreadPool& pool, double budget_s) {
+  auto region = MemoryRegion::create(buffer_bytes(), "the speed probe");
+  if (!region) return 0;
+  const auto threads = static_cast<uint64_t>(pool.thread_count());
+  const uint64_t part = region->size() / threads / 1024 * 1024;
+  std::vector<uint64_t> sums(threads);  // kept, so that the reading is not removed
+  const auto touch = [&](int index) {   // pages never written are all the same page
+    for (uint64_t i = 0; i < part; i += 4096)
+      region->data()[static_cast<uint64_t>(index) * part + i] = 1;
+  };
+  pool.run(std::ref(touch));
+  const auto read = [&](int index) {
+    const auto i = static_cast<uint64_t>(index);
+    sums[i] += table.read_streams(region->data() + i * part, static_cast<int64_t>(part / 4));
+  };
+  return best_rate(static_cast<double>(part * threads), budget_s,
+                   [&] { pool.run(std::ref(read)); });
+}
+
+double product_rate(const KernelTable& table, ThreadPool& pool, double budget_s) {
+  constexpr int64_t kColumns = 1024, kInputRows = 16, kRowsPerThread = 64,
+                    kBlocks = kColumns / kSubBlock;
+  const int64_t rows = kRowsPerThread * pool.thread_count();
+  std::vector<std::byte> file(static_cast<size_t>(rows * kBlocks) * 18);
+  for (size_t i = 0; i < file.size(); ++i) file[i] = static_cast<std::byte>(philox(1, i)[0]);
+  for (size_t b = 0; b < file.size(); b += 18) file[b + 1] = std::byte{0x1c};  // scales near 2^-8
+  const TensorSource source = {"probe", ElementType::kQ4_0, rows, kColumns, file};
+  const auto matrix = pack_matrix(table, pool, source, {}, {rows, kColumns});
+  if (!matrix) return 0;
+
+  std::vector<float> values(static_cast<size_t>(kInputRows * kColumns));
+  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(uniform(2, i)) - 0.5f;
+  std::vector<int8_t> codes(values.size());
+  std::vector<BlockSums> blocks(values.size() / kSubBlock);
+  if (table.takes_codes(ElementType::kQ4_0)) {
+    table.quantise(values.data(), kInputRows * kColumns, codes.data(), blocks.data());
+  }
+  const InputRows input = {values.data(), kColumns, codes.data(), kColumns, blocks.data()};
+  std::vector<float> out(static_cast<size_t>(kInputRows * rows));
+  const int64_t units = matrix->unit_count();
+  const auto multiply = [&](int index) {
+    const int64_t threads = pool.thread_count();
+    table.product(ElementType::kQ4_0)(matrix->view, input, kInputRows, units * index / threads,
+                                      units * (index + 1) / threads, out.data(), rows);
+  };
+  return best_rate(static_cast<double>(rows * kColumns * kInputRows), budget_s,
+                   [&] { pool.run(std::ref(multiply)); });
+}
+
+}  // namespace
+
+ProbeResult probe_machine(Isa isa, int threads, double budget_s) {
+  const KernelTable* table = kernels_for(isa);
+  SHOAL_CHECK(table != nullptr && machine_has(isa) && threads >= 1);
+  ThreadPool pool(threads, threads == usable_core_count());
+  return {read_rate(*table, pool, budget_s * 0.6), product_rate(*table, pool, budget_s * 0.4)};
+}
+
+}  // namespace shoal

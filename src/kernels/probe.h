@@ -1,0 +1,18 @@
+// How fast this machine reads memory and multiplies, in a fraction of a second. Any thread; takes
+// `threads` cores meanwhile.
+#pragma once
+
+#include "base/cpu.h"
+
+namespace shoal {
+
+struct ProbeResult {
+  double read_bytes_per_s;     // all threads, a buffer larger than the caches
+  double multiply_adds_per_s;  // all threads, the product of Q4_0 weights with a batch of 16 rows
+};
+
+// `isa` as choose_isa() gave it, `threads` >= 1. Takes about `budget_s` and at most 256 MB of
+// memory, less where less is free.
+ProbeResult probe_machine(Isa isa, int threads, double budget_s = 0.3);
+
+}  // namespace shoal

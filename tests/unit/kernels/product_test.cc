@@ -1,0 +1,323 @@
+// Products of every element type by every instruction set against sums in double, with bounds that
+// follow from the blocks.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "base/thread_pool.h"
+#include "kernels/weight_store.h"
+#include "random_weights.h"
+
+namespace shoal::kernels_test {
+namespace {
+
+using namespace kernels;
+
+constexpr double kHalfUlp = 0x1p-24;
+
+// Rows of activations, quantised where the kernels ask for it.
+struct Inputs {
+  Inputs(const KernelTable& table, ElementType type, std::vector<float> rows, int64_t columns)
+      : values(std::move(rows)), width(columns), stride((columns + 31) / 32 * 32 + 32) {
+    count = static_cast<int64_t>(values.size()) / width;
+    codes.resize(static_cast<size_t>(count * stride));
+    blocks.resize(codes.size() / 32);
+    quantised = table.takes_codes(type);
+    for (int64_t r = 0; quantised && r < count; ++r) {
+      table.quantise(&values[static_cast<size_t>(r * width)], width,
+                     &codes[static_cast<size_t>(r * stride)],
+                     &blocks[static_cast<size_t>(r * stride / 32)]);
+    }
+  }
+  InputRows view() const { return {values.data(), width, codes.data(), stride, blocks.data()}; }
+  double value(int64_t row, int64_t column) const {
+    return static_cast<double>(values[static_cast<size_t>(row * width + column)]);
+  }
+  // The most by which quantisation may move this activation: half a step of its block of 32, and
+  // blocks under 1e-35 become zero.
+  double rounding(int64_t row, int64_t column) const {
+    if (!quantised) return 0;
+    double largest = 0;
+    for (int64_t c = column / 32 * 32; c < column / 32 * 32 + 32; ++c) {
+      largest = std::max(largest, std::fabs(value(row, c)));
+    }
+    return largest / 127 * 0.5001 + 1e-35;
+  }
+  std::vector<float> values;
+  int64_t width, stride, count;
+  bool quantised;
+  std::vector<int8_t> codes;
+  std::vector<BlockSums> blocks;
+};
+
+struct Case {
+  ElementType type;
+  int64_t rows, columns;  // of the tensor
+  Cut cut;
+  std::vector<float> inputs;  // rows of the kept columns
+  Scales scales = Scales::kUsual;
+};
+
+std::vector<int64_t> kept_indices(const std::vector<Range>& ranges, int64_t all) {
+  std::vector<int64_t> result;
+  for (const Range& range : ranges.empty() ? std::vector<Range>{{0, all}} : ranges) {
+    for (int64_t i = range.begin; i < range.end; ++i) result.push_back(i);
+  }
+  return result;
+}
+
+void check_product(Isa isa, const Case& c, uint64_t seed) {
+  SCOPED_TRACE(testing::Message() << isa_name(isa) << " " << name_of(c.type) << " " << c.rows
+                                  << " x " << c.columns << ", seed " << seed);
+  const KernelTable& table = *kernels_for(isa);
+  ThreadPool pool(1);
+  const auto bytes = random_tensor(c.type, c.rows, c.columns, seed, c.scales);
+  const auto matrix =
+      pack_matrix(table, pool, source_of(c.type, c.rows, c.columns, bytes), c.cut, {});
+  ASSERT_TRUE(matrix) << matrix.error().message;
+  const auto rows = kept_indices(c.cut.rows, c.rows),
+             columns = kept_indices(c.cut.columns, c.columns);
+  const auto row_count = static_cast<int64_t>(rows.size()),
+             width = static_cast<int64_t>(columns.size());
+  const Inputs in(table, c.type, c.inputs, width);
+
+  constexpr float kUntouched = -12345.5f;
+  const int64_t stride = row_count + 3;
+  std::vector<float> out(static_cast<size_t>(in.count * stride), kUntouched);
+  table.product(c.type)(matrix->view, in.view(), in.count, 0, matrix->unit_count(), out.data(),
+                        stride);
+
+  // Float products add up `width` terms; quantised ones a few per block of 32.
+  const double operations = in.quantised             ? 4.0 * static_cast<double>(width) / 32 + 16
+                            : isa == Isa::kReference ? 4
+                                                     : static_cast<double>(width) + 4;
+  for (int64_t m = 0; m < in.count; ++m) {
+    for (int64_t r = 0; r < row_count; ++r) {
+      double sum = 0, moved = 0, size = 0;
+      for (int64_t i = 0; i < width; ++i) {
+        const auto at = static_cast<size_t>(i);
+        const Element w =
+            element_at(c.type, bytes, c.columns, rows[static_cast<size_t>(r)], columns[at]);
+        sum += w.value * in.value(m, i);
+        moved += std::fabs(w.value) * in.rounding(m, i);
+        size += w.magnitude * (std::fabs(in.value(m, i)) + in.rounding(m, i));
+      }
+      const double bound = moved + operations * kHalfUlp * size + 1e-37;
+      const auto got = static_cast<double>(out[static_cast<size_t>(m * stride + r)]);
+      ASSERT_LE(std::fabs(got - sum), bound)
+          << "row " << r << ", input " << m << ": " << got << " for " << sum;
+    }
+    for (int64_t r = row_count; r < stride; ++r) {
+      ASSERT_EQ(out[static_cast<size_t>(m * stride + r)], kUntouched) << "wrote beyond the rows";
+    }
+  }
+}
+
+std::vector<float> random_inputs(int64_t rows, int64_t columns, uint64_t seed) {
+  Random random(seed);
+  std::vector<float> values(static_cast<size_t>(rows * columns));
+  for (size_t i = 0; i < values.size(); ++i) {
+    values[i] = random.symmetric();
+    if (random.below(40) == 0) values[i] *= 30;  // activations have outliers
+  }
+  return values;
+}
+
+class ProductOf : public testing::TestWithParam<std::tuple<Isa, ElementType>> {
+ protected:
+  void SetUp() override {
+    if (!machine_has(isa())) GTEST_SKIP() << "NOT TESTED: this machine lacks " << isa_name(isa());
+  }
+  Isa isa() const { return std::get<0>(GetParam()); }
+  ElementType type() const { return std::get<1>(GetParam()); }
+  bool quantised() const { return element_traits(type()).block_elements > 1; }
+  // The narrowest tensor whose rows are whole blocks and at least this wide.
+  int64_t whole(int64_t columns) const {
+    const int64_t block = element_traits(type()).block_elements;
+    return (columns + block - 1) / block * block;
+  }
+};
+
+TEST_P(ProductOf, EveryRemainderOfRows) {
+  for (int64_t rows = 1; rows <= 33; ++rows) {
+    const int64_t columns = whole(quantised() ? 32 * (1 + rows % 3) : 40);
+    check_product(isa(), {type(), rows, columns, {}, random_inputs(1 + rows % 9, columns, rows)},
+                  100 + rows);
+  }
+}
+
+TEST_P(ProductOf, EveryNumberOfColumns) {
+  for (int64_t kept = 32; kept <= 640; kept += 32) {
+    const int64_t rows = 1 + kept / 32 % 19;
+    check_product(isa(),
+                  {type(),
+                   rows,
+                   whole(kept),
+                   {{}, {{0, kept}}},
+                   random_inputs(1 + kept / 32 % 4, kept, kept)},
+                  200 + kept);
+  }
+}
+
+TEST_P(ProductOf, WidthsThatAreNoMultiples) {
+  if (quantised()) return;  // such a tensor cannot be
+  for (const int64_t columns : {1, 2, 3, 7, 31, 33, 40, 63, 65, 127, 255, 256, 257, 259, 513}) {
+    check_product(isa(), {type(), 19, columns, {}, random_inputs(5, columns, columns)},
+                  300 + columns);
+  }
+}
+
+TEST_P(ProductOf, EveryBatch) {
+  for (int64_t count = 1; count <= 9; ++count) {
+    check_product(isa(), {type(), 37, 512, {}, random_inputs(count, 512, count)}, 400 + count);
+  }
+}
+
+TEST_P(ProductOf, CutsInsideSuperBlocks) {
+  const std::vector<Cut> cuts = {
+      {{}, {{32, 64}}},
+      {{}, {{96, 256}}},
+      {{}, {{224, 544}}},
+      {{}, {{0, 32}, {288, 320}, {480, 768}}},
+      {{}, {{512, 640}, {0, 96}}},  // in another order than the file's
+      {{{3, 20}}, {{640, 768}}},
+      {{{0, 1}, {5, 9}, {17, 40}}, {}},  // a fused tensor's rows
+      {{{30, 40}, {2, 3}}, {{160, 192}, {192, 224}}},
+  };
+  for (size_t i = 0; i < cuts.size(); ++i) {
+    const int64_t kept_columns = kept(cuts[i].columns, 768);
+    check_product(isa(), {type(), 40, 768, cuts[i], random_inputs(3, kept_columns, i)}, 500 + i);
+  }
+}
+
+TEST_P(ProductOf, ExtremeScales) {
+  for (const Scales scales : {Scales::kZero, Scales::kSubnormal, Scales::kHuge}) {
+    check_product(isa(), {type(), 18, 512, {}, random_inputs(2, 512, 9), scales}, 600);
+  }
+}
+
+TEST_P(ProductOf, ExtremeInputs) {
+  Random random(5);
+  for (const double scale : {0.0, 1e-42, 1e-36, 1e-30, 1e30}) {
+    std::vector<float> inputs(2 * 512);
+    for (float& x : inputs) x = static_cast<float>(static_cast<double>(random.symmetric()) * scale);
+    check_product(isa(), {type(), 18, 512, {}, inputs}, 700);
+  }
+  // A lone non-zero, at each place of a block, both signs: any mix-up of columns shows.
+  std::vector<float> inputs(64 * 256, 0.0f);
+  for (int64_t i = 0; i < 64; ++i)
+    inputs[static_cast<size_t>(i * 256 + i * 4 % 256 + i / 16)] = i % 2 ? -1.0f : 1.0f;
+  check_product(isa(), {type(), 16, 256, {}, inputs}, 701);
+}
+
+TEST_P(ProductOf, LargestCodesDoNotSaturate) {
+  if (!quantised()) return;
+  const KernelTable& table = *kernels_for(isa());
+  ThreadPool pool(1);
+  for (const int code : {0x00, 0x7f, 0x80, 0xff}) {
+    auto bytes = random_tensor(type(), 16, 256, 1);
+    const auto scales = bytes;
+    const ElementTraits& traits = element_traits(type());
+    const size_t header = type() == ElementType::kQ4_1 ? 4 : type() == ElementType::kQ4_K ? 4 : 2;
+    for (size_t i = 0; i < bytes.size(); ++i) {
+      const size_t in_block = i % traits.block_bytes;
+      const bool scale = type() == ElementType::kQ6_K ? in_block >= 208 : in_block < header;
+      if (!scale) bytes[i] = static_cast<std::byte>(code);
+    }
+    std::vector<float> alternating(2 * 256, 1.0f);
+    for (size_t i = 256; i < 512; i += 2) alternating[i] = -1.0f;
+    const Inputs in(table, type(), alternating, 256);
+    const auto matrix = pack_matrix(table, pool, source_of(type(), 16, 256, bytes), {}, {});
+    ASSERT_TRUE(matrix);
+    std::vector<float> out(32);
+    table.product(type())(matrix->view, in.view(), 2, 0, matrix->unit_count(), out.data(), 16);
+    for (int64_t m = 0; m < 2; ++m) {
+      for (int64_t r = 0; r < 16; ++r) {
+        double sum = 0, size = 0;
+        for (int64_t c = 0; c < 256; ++c) {
+          const Element w = element_at(type(), bytes, 256, r, c);
+          sum += w.value * in.value(m, c);
+          size += w.magnitude;
+        }
+        // Inputs of one magnitude are quantised exactly.
+        EXPECT_NEAR(static_cast<double>(out[static_cast<size_t>(m * 16 + r)]), sum,
+                    64 * kHalfUlp * size)
+            << code;
+      }
+    }
+  }
+}
+
+TEST_P(ProductOf, SameBitsForAnyBatchAndAnyPartOfTheRows) {
+  const KernelTable& table = *kernels_for(isa());
+  ThreadPool pool(1);
+  const int64_t rows = 150, columns = 512, count = 9;
+  const auto bytes = random_tensor(type(), rows, columns, 11);
+  const auto matrix = pack_matrix(table, pool, source_of(type(), rows, columns, bytes), {}, {});
+  ASSERT_TRUE(matrix);
+  const auto inputs = random_inputs(count, columns, 12);
+  const Inputs all(table, type(), inputs, columns);
+  std::vector<float> whole_out(static_cast<size_t>(count * rows));
+  table.product(type())(matrix->view, all.view(), count, 0, matrix->unit_count(), whole_out.data(),
+                        rows);
+  for (int64_t first = 0; first < count;) {
+    const int64_t taken = 1 + first % 4;
+    const int64_t some = std::min(taken, count - first);
+    const Inputs part(table, type(),
+                      {inputs.begin() + first * columns, inputs.begin() + (first + some) * columns},
+                      columns);
+    std::vector<float> out(static_cast<size_t>(some * rows));
+    const int64_t units = matrix->unit_count();
+    for (int64_t begin = 0; begin < units;) {  // parts of 1, 2, 3, ... units
+      const int64_t end = std::min(units, begin + 1 + begin % 5);
+      table.product(type())(matrix->view, part.view(), some, begin, end, out.data(), rows);
+      begin = end;
+    }
+    ASSERT_EQ(
+        std::memcmp(out.data(), &whole_out[static_cast<size_t>(first * rows)], out.size() * 4), 0)
+        << "inputs from " << first;
+    first += some;
+  }
+}
+
+TEST_P(ProductOf, NotANumberIsNotHidden) {
+  const KernelTable& table = *kernels_for(isa());
+  ThreadPool pool(1);
+  const auto bytes = random_tensor(type(), 16, 256, 13);
+  const auto matrix = pack_matrix(table, pool, source_of(type(), 16, 256, bytes), {}, {});
+  ASSERT_TRUE(matrix);
+  std::vector<float> inputs(256, 1.0f);
+  inputs[77] = NAN;
+  const Inputs in(table, type(), inputs, 256);
+  std::vector<float> out(16);
+  table.product(type())(matrix->view, in.view(), 1, 0, matrix->unit_count(), out.data(), 16);
+  for (const float y : out) EXPECT_TRUE(std::isnan(y));
+}
+
+TEST_P(ProductOf, PackedSizeStaysNearTheFile) {
+  const KernelTable& table = *kernels_for(isa());
+  ThreadPool pool(1);
+  const auto bytes = random_tensor(type(), 64, 768, 14);
+  const auto whole_matrix = pack_matrix(table, pool, source_of(type(), 64, 768, bytes), {}, {});
+  ASSERT_TRUE(whole_matrix);
+  const double limit = type() == ElementType::kQ4_K ? 1.03 : 1.0;
+  EXPECT_LE(static_cast<double>(whole_matrix->region.size()),
+            limit * static_cast<double>(bytes.size()));
+  const auto part =
+      pack_matrix(table, pool, source_of(type(), 64, 768, bytes), {{}, {{96, 480}}}, {});
+  ASSERT_TRUE(part);  // half of the columns; a reference cut inside a super-block keeps all of it
+  EXPECT_LE(static_cast<double>(part->region.size()),
+            (isa() == Isa::kReference ? 0.67 : 0.53) * static_cast<double>(bytes.size()));
+}
+
+INSTANTIATE_TEST_SUITE_P(All, ProductOf,
+                         testing::Combine(testing::ValuesIn(kAllIsas),
+                                          testing::ValuesIn(kAllTypes)),
+                         [](const auto& info) {
+                           return std::string(isa_name(std::get<0>(info.param))) + "_" +
+                                  name_of(std::get<1>(info.param));
+                         });
+
+}  // namespace
+}  // namespace shoal::kernels_test
