@@ -1,6 +1,6 @@
 //! What one rendering may still do. Fuel (in the engine) bounds the number of instructions; this bounds what a single
 //! instruction may build or walk, so that neither a doubling string nor a list of lists of lists escapes it. One unit is
-//! a visited value or sixteen bytes of new text: measured, the whole budget takes under a second.
+//! a visited value or sixteen bytes of new text: measured, the whole budget takes a second or two at most.
 
 use std::cell::RefCell;
 
@@ -8,7 +8,7 @@ use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, Value};
 
 pub const FUEL: u64 = 10_000_000;
-const WORK: u64 = 64_000_000;
+const WORK: u64 = 20_000_000;
 // All that is printed, into variables and macros too; the prompt is a part of it.
 const OUTPUT_BYTES: usize = 128 << 20;
 const VALUE_BYTES: usize = 64 << 20;
@@ -29,12 +29,7 @@ thread_local! {
 }
 
 pub fn begin() {
-    BUDGET.with(|budget| {
-        *budget.borrow_mut() = Budget {
-            work: WORK,
-            ..Budget::default()
-        }
-    });
+    BUDGET.with(|budget| *budget.borrow_mut() = Budget { work: WORK, ..Budget::default() });
 }
 
 /// What the template said by raise_exception, and whether it met a limit.
@@ -69,14 +64,16 @@ pub fn charge(units: usize) -> Result<(), Error> {
     }
 }
 
+pub fn check_text(bytes: usize) -> Result<(), Error> {
+    if bytes > VALUE_BYTES {
+        return Err(exceeded(format!("it builds a text of more than {} MiB", VALUE_BYTES >> 20)));
+    }
+    Ok(())
+}
+
 /// Before a text of this size is built.
 pub fn charge_text(bytes: usize) -> Result<(), Error> {
-    if bytes > VALUE_BYTES {
-        return Err(exceeded(format!(
-            "it builds a text of more than {} MiB",
-            VALUE_BYTES >> 20
-        )));
-    }
+    check_text(bytes)?;
     charge(bytes / 16 + 1)
 }
 
@@ -88,28 +85,35 @@ pub fn charge_output(bytes: usize) -> Result<(), Error> {
         budget.output_bytes
     });
     if output_bytes > OUTPUT_BYTES {
-        return Err(exceeded(format!(
-            "it prints more than {} MiB",
-            OUTPUT_BYTES >> 20
-        )));
+        return Err(exceeded(format!("it prints more than {} MiB", OUTPUT_BYTES >> 20)));
     }
     charge(bytes / 16 + 1)
 }
 
+fn check_list(length: usize) -> Result<(), Error> {
+    if length > VALUE_PARTS {
+        return Err(exceeded(format!("it builds a list of more than {VALUE_PARTS} values")));
+    }
+    Ok(())
+}
+
 /// Before a list of this length is built.
 pub fn charge_list(length: usize) -> Result<(), Error> {
-    if length > VALUE_PARTS {
-        return Err(exceeded(format!(
-            "it builds a list of more than {VALUE_PARTS} values"
-        )));
-    }
+    check_list(length)?;
     charge(length + 1)
 }
 
+/// While a list of unknown length grows, after every value.
+pub fn charge_growth(length: usize) -> Result<(), Error> {
+    if length % 1024 != 0 {
+        return Ok(());
+    }
+    check_list(length)?;
+    charge(1024)
+}
+
 pub fn is_namespace(value: &Value) -> bool {
-    value
-        .as_object()
-        .is_some_and(|object| object.type_name().ends_with("::Namespace"))
+    value.as_object().is_some_and(|object| object.type_name().ends_with("::Namespace"))
 }
 
 struct Size {
@@ -119,15 +123,11 @@ struct Size {
 
 fn walk(value: &Value, depth: usize, size: &mut Size) -> Result<(), Error> {
     if depth > VALUE_DEPTH {
-        return Err(exceeded(format!(
-            "it nests values more than {VALUE_DEPTH} deep"
-        )));
+        return Err(exceeded(format!("it nests values more than {VALUE_DEPTH} deep")));
     }
     size.parts += 1;
     if size.parts > VALUE_PARTS {
-        return Err(exceeded(format!(
-            "it builds a value of more than {VALUE_PARTS} parts"
-        )));
+        return Err(exceeded(format!("it builds a value of more than {VALUE_PARTS} parts")));
     }
     if size.parts % 1024 == 0 {
         charge(1024)?;
@@ -158,10 +158,7 @@ fn walk(value: &Value, depth: usize, size: &mut Size) -> Result<(), Error> {
         _ => {}
     }
     if size.bytes > VALUE_BYTES {
-        return Err(exceeded(format!(
-            "it builds a value of more than {} MiB",
-            VALUE_BYTES >> 20
-        )));
+        return Err(exceeded(format!("it builds a value of more than {} MiB", VALUE_BYTES >> 20)));
     }
     Ok(())
 }

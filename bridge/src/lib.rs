@@ -2,6 +2,8 @@
 
 mod budget;
 mod filters;
+mod methods;
+mod operators;
 mod python;
 mod rewrite;
 mod template;
@@ -36,10 +38,7 @@ impl Slice {
         std::str::from_utf8(unsafe { self.bytes() }).map_err(|error| {
             Failure::new(
                 Status::Invalid,
-                format!(
-                    "{what} is not UTF-8: byte {} begins no character",
-                    error.valid_up_to()
-                ),
+                format!("{what} is not UTF-8: byte {} begins no character", error.valid_up_to()),
             )
         })
     }
@@ -54,10 +53,7 @@ pub struct Text {
 impl From<String> for Text {
     fn from(text: String) -> Text {
         let bytes = Box::leak(text.into_bytes().into_boxed_slice());
-        Text {
-            data: bytes.as_mut_ptr().cast(),
-            size: bytes.len(),
-        }
+        Text { data: bytes.as_mut_ptr().cast(), size: bytes.len() }
     }
 }
 
@@ -80,11 +76,13 @@ pub struct Failure {
 
 impl Failure {
     pub fn new(status: Status, message: impl Into<String>) -> Failure {
-        Failure {
-            status,
-            message: message.into(),
-        }
+        Failure { status, message: message.into() }
     }
+}
+
+/// An error of a template's own making.
+fn wrong(words: impl Into<String>) -> minijinja::Error {
+    minijinja::Error::new(minijinja::ErrorKind::InvalidOperation, words.into())
 }
 
 pub fn words_of_panic(payload: &(dyn Any + Send)) -> String {
@@ -118,10 +116,7 @@ unsafe fn guarded(error: *mut Text, body: impl FnOnce() -> Result<(), Failure>) 
 pub unsafe extern "C" fn shoal_text_free(text: Text) {
     if !text.data.is_null() {
         drop(unsafe {
-            Box::from_raw(std::ptr::slice_from_raw_parts_mut(
-                text.data.cast::<u8>(),
-                text.size,
-            ))
+            Box::from_raw(std::ptr::slice_from_raw_parts_mut(text.data.cast::<u8>(), text.size))
         });
     }
 }

@@ -17,17 +17,14 @@ pub struct Text {
 
 impl Text {
     pub fn new() -> Text {
-        Text {
-            text: String::new(),
-            paid: 0,
-        }
+        Text { text: String::new(), paid: 0 }
     }
 
     pub fn push(&mut self, text: &str) -> Result<(), Error> {
         self.text.push_str(text);
         // In steps, so that short texts cost next to nothing.
         if self.text.len() >= self.paid + 4096 {
-            budget::charge_text(self.text.len())?;
+            budget::check_text(self.text.len())?;
             budget::charge((self.text.len() - self.paid) / 16)?;
             self.paid = self.text.len();
         }
@@ -46,21 +43,13 @@ pub fn float_text(value: f64) -> String {
         return "nan".into();
     }
     if value.is_infinite() {
-        return if value > 0.0 {
-            "inf".into()
-        } else {
-            "-inf".into()
-        };
+        return if value > 0.0 { "inf".into() } else { "-inf".into() };
     }
     let scientific = format!("{value:e}");
     let (digits, exponent) = scientific.split_once('e').expect("has an exponent");
     let exponent: i32 = exponent.parse().expect("is a number");
     if value != 0.0 && !(-4..16).contains(&exponent) {
-        return format!(
-            "{digits}e{}{:02}",
-            if exponent < 0 { '-' } else { '+' },
-            exponent.abs()
-        );
+        return format!("{digits}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs());
     }
     let plain = value.to_string();
     if plain.contains('.') {
@@ -85,11 +74,7 @@ fn scalar_text(value: &Value) -> String {
 fn push_quoted(text: &str, out: &mut Text) -> Result<(), Error> {
     static UNPRINTABLE: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"^[\p{C}\p{Z}]$").expect("is a pattern"));
-    let quote = if text.contains('\'') && !text.contains('"') {
-        "\""
-    } else {
-        "'"
-    };
+    let quote = if text.contains('\'') && !text.contains('"') { "\"" } else { "'" };
     out.push(quote)?;
     let mut buffer = [0; 4];
     for c in text.chars() {
@@ -163,10 +148,7 @@ fn push_str(value: &Value, out: &mut Text) -> Result<(), Error> {
 
 /// str(value) appended to `out`.
 pub fn append(value: &Value, out: &mut Text) -> Result<(), Error> {
-    if matches!(
-        value.kind(),
-        ValueKind::Seq | ValueKind::Iterable | ValueKind::Map
-    ) {
+    if matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable | ValueKind::Map) {
         budget::weigh(value)?;
     }
     push_str(value, out)

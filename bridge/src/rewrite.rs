@@ -31,7 +31,9 @@ pub fn check_size(source: &str, whitespace: WhitespaceConfig) -> Result<(), Fail
     let mut in_expression = 0;
     let mut else_ifs = 0;
     // What is wrong with the text is the parser's to say.
-    for (token, span) in tokenize(source, false, SyntaxConfig::default(), whitespace).flatten() {
+    for (token, span) in
+        tokenize(source, false, SyntaxConfig::default(), whitespace).map_while(Result::ok)
+    {
         match token {
             Token::VariableStart | Token::BlockStart => in_expression = 0,
             Token::Ident("elif") => else_ifs += 1,
@@ -47,14 +49,7 @@ pub fn check_size(source: &str, whitespace: WhitespaceConfig) -> Result<(), Fail
 
 fn filter<'a>(name: &'a str, input: Expr<'a>, args: Vec<Expr<'a>>, span: Span) -> Expr<'a> {
     let args = args.into_iter().map(CallArg::Pos).collect();
-    Expr::Filter(Spanned::new(
-        Filter {
-            name,
-            expr: Some(input),
-            args,
-        },
-        span,
-    ))
+    Expr::Filter(Spanned::new(Filter { name, expr: Some(input), args }, span))
 }
 
 fn constant<'a>(value: Value, span: Span) -> Expr<'a> {
@@ -77,18 +72,12 @@ fn held(made: Expr<'_>) -> Expr<'_> {
 
 pub fn statement<'a>(stmt: &Stmt<'a>) -> Stmt<'a> {
     match stmt {
-        Stmt::Template(s) => Stmt::Template(Spanned::new(
-            Template {
-                children: body(&s.children),
-            },
-            s.span(),
-        )),
-        Stmt::EmitExpr(s) => Stmt::EmitExpr(Spanned::new(
-            EmitExpr {
-                expr: emitted(&s.expr),
-            },
-            s.span(),
-        )),
+        Stmt::Template(s) => {
+            Stmt::Template(Spanned::new(Template { children: body(&s.children) }, s.span()))
+        }
+        Stmt::EmitExpr(s) => {
+            Stmt::EmitExpr(Spanned::new(EmitExpr { expr: emitted(&s.expr) }, s.span()))
+        }
         // As an expression, so that the formatter counts it.
         Stmt::EmitRaw(s) => {
             let expr = constant(Value::from(s.raw), s.span());
@@ -119,29 +108,14 @@ pub fn statement<'a>(stmt: &Stmt<'a>) -> Stmt<'a> {
                 .iter()
                 .map(|(name, value)| (target(name), expression(value)))
                 .collect();
-            Stmt::WithBlock(Spanned::new(
-                WithBlock {
-                    assignments,
-                    body: body(&s.body),
-                },
-                s.span(),
-            ))
+            Stmt::WithBlock(Spanned::new(WithBlock { assignments, body: body(&s.body) }, s.span()))
         }
         Stmt::Set(s) => {
             let value = expression(&s.expr);
             // Into a namespace goes nothing that could contain that namespace.
-            let value = if matches!(s.target, Expr::GetAttr(_)) {
-                paid("__store", value)
-            } else {
-                value
-            };
-            Stmt::Set(Spanned::new(
-                Set {
-                    target: target(&s.target),
-                    expr: value,
-                },
-                s.span(),
-            ))
+            let value =
+                if matches!(s.target, Expr::GetAttr(_)) { paid("__store", value) } else { value };
+            Stmt::Set(Spanned::new(Set { target: target(&s.target), expr: value }, s.span()))
         }
         Stmt::SetBlock(s) => Stmt::SetBlock(Spanned::new(
             SetBlock {
@@ -152,32 +126,19 @@ pub fn statement<'a>(stmt: &Stmt<'a>) -> Stmt<'a> {
             s.span(),
         )),
         Stmt::AutoEscape(s) => Stmt::AutoEscape(Spanned::new(
-            AutoEscape {
-                enabled: expression(&s.enabled),
-                body: body(&s.body),
-            },
+            AutoEscape { enabled: expression(&s.enabled), body: body(&s.body) },
             s.span(),
         )),
         Stmt::FilterBlock(s) => Stmt::FilterBlock(Spanned::new(
-            FilterBlock {
-                filter: expression(&s.filter),
-                body: body(&s.body),
-            },
+            FilterBlock { filter: expression(&s.filter), body: body(&s.body) },
             s.span(),
         )),
         Stmt::Block(s) => Stmt::Block(Spanned::new(
-            Block {
-                name: s.name,
-                required: s.required,
-                body: body(&s.body),
-            },
+            Block { name: s.name, required: s.required, body: body(&s.body) },
             s.span(),
         )),
         Stmt::Import(s) => Stmt::Import(Spanned::new(
-            Import {
-                expr: expression(&s.expr),
-                name: target(&s.name),
-            },
+            Import { expr: expression(&s.expr), name: target(&s.name) },
             s.span(),
         )),
         Stmt::FromImport(s) => {
@@ -187,44 +148,27 @@ pub fn statement<'a>(stmt: &Stmt<'a>) -> Stmt<'a> {
                 .map(|(name, alias)| (target(name), alias.as_ref().map(target)))
                 .collect();
             Stmt::FromImport(Spanned::new(
-                FromImport {
-                    expr: expression(&s.expr),
-                    names,
-                },
+                FromImport { expr: expression(&s.expr), names },
                 s.span(),
             ))
         }
-        Stmt::Extends(s) => Stmt::Extends(Spanned::new(
-            Extends {
-                name: expression(&s.name),
-            },
-            s.span(),
-        )),
+        Stmt::Extends(s) => {
+            Stmt::Extends(Spanned::new(Extends { name: expression(&s.name) }, s.span()))
+        }
         Stmt::Include(s) => Stmt::Include(Spanned::new(
-            Include {
-                name: expression(&s.name),
-                ignore_missing: s.ignore_missing,
-            },
+            Include { name: expression(&s.name), ignore_missing: s.ignore_missing },
             s.span(),
         )),
         Stmt::Macro(s) => Stmt::Macro(macro_declaration(s)),
         Stmt::CallBlock(s) => Stmt::CallBlock(Spanned::new(
-            CallBlock {
-                call: call(&s.call),
-                macro_decl: macro_declaration(&s.macro_decl),
-            },
+            CallBlock { call: call(&s.call), macro_decl: macro_declaration(&s.macro_decl) },
             s.span(),
         )),
         Stmt::Continue(s) => {
             Stmt::Continue(Spanned::new(minijinja::machinery::ast::Continue, s.span()))
         }
         Stmt::Break(s) => Stmt::Break(Spanned::new(minijinja::machinery::ast::Break, s.span())),
-        Stmt::Do(s) => Stmt::Do(Spanned::new(
-            Do {
-                call: call(&s.call),
-            },
-            s.span(),
-        )),
+        Stmt::Do(s) => Stmt::Do(Spanned::new(Do { call: call(&s.call) }, s.span())),
     }
 }
 
@@ -245,19 +189,12 @@ fn macro_declaration<'a>(s: &Spanned<Macro<'a>>) -> Spanned<Macro<'a>> {
 /// Something that is assigned to: names, tuples of names, attributes of a namespace.
 fn target<'a>(expr: &Expr<'a>) -> Expr<'a> {
     match expr {
-        Expr::List(s) => Expr::List(Spanned::new(
-            List {
-                items: s.items.iter().map(target).collect(),
-            },
-            s.span(),
-        )),
-        Expr::GetAttr(s) => Expr::GetAttr(Spanned::new(
-            GetAttr {
-                expr: target(&s.expr),
-                name: s.name,
-            },
-            s.span(),
-        )),
+        Expr::List(s) => {
+            Expr::List(Spanned::new(List { items: s.items.iter().map(target).collect() }, s.span()))
+        }
+        Expr::GetAttr(s) => {
+            Expr::GetAttr(Spanned::new(GetAttr { expr: target(&s.expr), name: s.name }, s.span()))
+        }
         Expr::Var(s) => Expr::Var(Spanned::new(Var { id: s.id }, s.span())),
         other => expression(other),
     }
@@ -275,23 +212,11 @@ fn call<'a>(s: &Spanned<Call<'a>>) -> Spanned<Call<'a>> {
     let callee = match &s.expr {
         Expr::GetAttr(attribute) => {
             let expr = expression(&attribute.expr);
-            Expr::GetAttr(Spanned::new(
-                GetAttr {
-                    expr,
-                    name: attribute.name,
-                },
-                attribute.span(),
-            ))
+            Expr::GetAttr(Spanned::new(GetAttr { expr, name: attribute.name }, attribute.span()))
         }
         other => expression(other),
     };
-    Spanned::new(
-        Call {
-            expr: callee,
-            args: arguments(&s.args),
-        },
-        s.span(),
-    )
+    Spanned::new(Call { expr: callee, args: arguments(&s.args) }, s.span())
 }
 
 fn arguments<'a>(args: &[CallArg<'a>]) -> Vec<CallArg<'a>> {
@@ -312,22 +237,18 @@ fn binary<'a>(s: &Spanned<BinOp<'a>>) -> Expr<'a> {
         BinOpKind::Rem => "__rem",
         BinOpKind::FloorDiv => "__floordiv",
         BinOpKind::Concat => "__concat",
-        BinOpKind::ScAnd | BinOpKind::ScOr | BinOpKind::Sub | BinOpKind::Div | BinOpKind::Pow => {
-            return Expr::BinOp(Spanned::new(
-                BinOp {
-                    op: s.op,
-                    left,
-                    right,
-                },
-                s.span(),
-            ));
+        BinOpKind::Div => "__div",
+        // The engine's folding of constants makes a falsy left side False.
+        BinOpKind::ScAnd if matches!(left, Expr::Const(_)) => {
+            let truthy = left.as_const().is_some_and(|value| value.is_true());
+            return if truthy { right } else { left };
+        }
+        BinOpKind::ScAnd | BinOpKind::ScOr | BinOpKind::Sub | BinOpKind::Pow => {
+            return Expr::BinOp(Spanned::new(BinOp { op: s.op, left, right }, s.span()));
         }
         BinOpKind::In => {
-            let node = BinOp {
-                op: s.op,
-                left: paid("__weigh", left),
-                right: paid("__weigh", right),
-            };
+            let node =
+                BinOp { op: s.op, left: paid("__weigh", left), right: paid("__weigh", right) };
             return Expr::BinOp(Spanned::new(node, s.span()));
         }
         BinOpKind::Eq
@@ -337,14 +258,7 @@ fn binary<'a>(s: &Spanned<BinOp<'a>>) -> Expr<'a> {
         | BinOpKind::Gt
         | BinOpKind::Gte => {
             let (left, right) = compared(left, right);
-            return Expr::BinOp(Spanned::new(
-                BinOp {
-                    op: s.op,
-                    left,
-                    right,
-                },
-                s.span(),
-            ));
+            return Expr::BinOp(Spanned::new(BinOp { op: s.op, left, right }, s.span()));
         }
     };
     filter(name, left, vec![right], s.span())
@@ -367,15 +281,10 @@ fn comparison<'a>(s: &Spanned<Compare<'a>>) -> Expr<'a> {
     if !all_constant {
         first = paid("__weigh", first);
     }
-    let operand = |op: &CompareOp<'a>| CompareOp {
-        op: op.op,
-        expr: paid("__weigh", expression(&op.expr)),
-    };
+    let operand =
+        |op: &CompareOp<'a>| CompareOp { op: op.op, expr: paid("__weigh", expression(&op.expr)) };
     Expr::Compare(Spanned::new(
-        Compare {
-            expr: first,
-            ops: s.ops.iter().map(operand).collect(),
-        },
+        Compare { expr: first, ops: s.ops.iter().map(operand).collect() },
         s.span(),
     ))
 }
@@ -410,13 +319,7 @@ pub fn expression<'a>(expr: &Expr<'a>) -> Expr<'a> {
                 UnaryOpKind::Not => UnaryOpKind::Not,
                 UnaryOpKind::Neg => UnaryOpKind::Neg,
             };
-            Expr::UnaryOp(Spanned::new(
-                UnaryOp {
-                    op,
-                    expr: expression(&s.expr),
-                },
-                s.span(),
-            ))
+            Expr::UnaryOp(Spanned::new(UnaryOp { op, expr: expression(&s.expr) }, s.span()))
         }
         Expr::BinOp(s) => binary(s),
         Expr::Compare(s) => comparison(s),
@@ -429,16 +332,9 @@ pub fn expression<'a>(expr: &Expr<'a>) -> Expr<'a> {
             s.span(),
         )),
         Expr::Filter(s) => {
-            let input = s
-                .expr
-                .as_ref()
-                .map(|input| filter_input(s.name, expression(input)));
+            let input = s.expr.as_ref().map(|input| filter_input(s.name, expression(input)));
             held(Expr::Filter(Spanned::new(
-                Filter {
-                    name: s.name,
-                    expr: input,
-                    args: arguments(&s.args),
-                },
+                Filter { name: s.name, expr: input, args: arguments(&s.args) },
                 s.span(),
             )))
         }
@@ -447,32 +343,20 @@ pub fn expression<'a>(expr: &Expr<'a>) -> Expr<'a> {
             if !s.args.is_empty() {
                 input = paid("__weigh", input);
             }
-            let node = Test {
-                name: s.name,
-                expr: input,
-                args: arguments(&s.args),
-            };
+            let node = Test { name: s.name, expr: input, args: arguments(&s.args) };
             Expr::Test(Spanned::new(node, s.span()))
         }
         Expr::GetAttr(s) => Expr::GetAttr(Spanned::new(
-            GetAttr {
-                expr: expression(&s.expr),
-                name: s.name,
-            },
+            GetAttr { expr: expression(&s.expr), name: s.name },
             s.span(),
         )),
         Expr::GetItem(s) => Expr::GetItem(Spanned::new(
-            GetItem {
-                expr: expression(&s.expr),
-                subscript_expr: expression(&s.subscript_expr),
-            },
+            GetItem { expr: expression(&s.expr), subscript_expr: expression(&s.subscript_expr) },
             s.span(),
         )),
         Expr::Call(s) => held(Expr::Call(call(s))),
         Expr::List(s) => held(Expr::List(Spanned::new(
-            List {
-                items: s.items.iter().map(expression).collect(),
-            },
+            List { items: s.items.iter().map(expression).collect() },
             s.span(),
         ))),
         Expr::Map(s) => {

@@ -23,11 +23,8 @@ const NAME: &str = "chat template";
 // Only what is used is touched; the trees and calls that the other limits admit need less.
 const STACK_BYTES: usize = 64 << 20;
 
-const WHITESPACE: WhitespaceConfig = WhitespaceConfig {
-    keep_trailing_newline: false,
-    lstrip_blocks: true,
-    trim_blocks: true,
-};
+const WHITESPACE: WhitespaceConfig =
+    WhitespaceConfig { keep_trailing_newline: false, lstrip_blocks: true, trim_blocks: true };
 
 /// Hugging Face marks what an assistant said with {% generation %}; in a plain rendering the mark does nothing.
 fn without_generation_marks(source: &str) -> Cow<'_, str> {
@@ -71,20 +68,12 @@ fn parsed(source: &str) -> Result<ast::Stmt<'_>, Failure> {
 /// Runs `work` on a stack that is deep enough for every tree that is let through.
 fn on_deep_stack<T: Send>(work: impl FnOnce() -> Result<T, Failure> + Send) -> Result<T, Failure> {
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new()
-            .stack_size(STACK_BYTES)
-            .spawn_scoped(scope, work);
+        let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, work);
         let thread = thread.map_err(|error| {
-            Failure::new(
-                Status::Internal,
-                format!("no thread to render a template: {error}"),
-            )
+            Failure::new(Status::Internal, format!("no thread to render a template: {error}"))
         })?;
         thread.join().unwrap_or_else(|payload| {
-            Err(Failure::new(
-                Status::Internal,
-                words_of_panic(payload.as_ref()),
-            ))
+            Err(Failure::new(Status::Internal, words_of_panic(payload.as_ref())))
         })
     })
 }
@@ -121,12 +110,7 @@ fn strftime(now_unix_s: i64, format: &str) -> Result<String, Error> {
     }
     let mut buffer = vec![0u8; 64 << 10];
     let size = unsafe {
-        libc::strftime(
-            buffer.as_mut_ptr().cast(),
-            buffer.len(),
-            pattern.as_ptr(),
-            &parts,
-        )
+        libc::strftime(buffer.as_mut_ptr().cast(), buffer.len(), pattern.as_ptr(), &parts)
     };
     buffer.truncate(size);
     Ok(String::from_utf8_lossy(&buffer).into_owned())
@@ -139,9 +123,7 @@ fn environment(now_unix_s: i64) -> Environment<'static> {
     environment.set_recursion_limit(200);
     environment.set_formatter(print);
     filters::install(&mut environment);
-    environment.add_function("strftime_now", move |format: &str| {
-        strftime(now_unix_s, format)
-    });
+    environment.add_function("strftime_now", move |format: &str| strftime(now_unix_s, format));
     environment
 }
 
@@ -156,24 +138,16 @@ fn rendered(source: &str, context: Value, now_unix_s: i64) -> Result<String, Fai
     let result = {
         let mut output = make_string_output(&mut text);
         let vm = Vm::new(&environment);
-        vm.eval(
-            &instructions,
-            context,
-            &blocks,
-            &mut output,
-            AutoEscape::None,
-        )
-        .map(drop)
+        vm.eval(&instructions, context, &blocks, &mut output, AutoEscape::None).map(drop)
     };
     let (raised, exceeded) = budget::end();
     match result {
         Ok(()) => Ok(text),
         Err(error) => Err(match raised {
             Some(words) => Failure::new(Status::Raised, words),
-            None if error.kind() == ErrorKind::OutOfFuel => Failure::new(
-                Status::Limit,
-                format!("it runs for more than {} steps", budget::FUEL),
-            ),
+            None if error.kind() == ErrorKind::OutOfFuel => {
+                Failure::new(Status::Limit, format!("it runs for more than {} steps", budget::FUEL))
+            }
             None if exceeded => Failure::new(Status::Limit, sentence(&error)),
             None => Failure::new(Status::Failed, sentence(&error)),
         }),
@@ -183,10 +157,7 @@ fn rendered(source: &str, context: Value, now_unix_s: i64) -> Result<String, Fai
 pub fn render(source: &str, context: &str, now_unix_s: i64) -> Result<String, Failure> {
     on_deep_stack(|| {
         let context: Value = serde_json::from_str(context).map_err(|error| {
-            Failure::new(
-                Status::Invalid,
-                format!("the messages cannot be read: {error}"),
-            )
+            Failure::new(Status::Invalid, format!("the messages cannot be read: {error}"))
         })?;
         rendered(&without_generation_marks(source), context, now_unix_s)
     })

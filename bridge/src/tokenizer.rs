@@ -47,20 +47,15 @@ fn parse<T: serde::de::DeserializeOwned>(what: &str, json: &str) -> Result<Optio
     if json.is_empty() {
         return Ok(None);
     }
-    serde_json::from_str(json)
-        .map(Some)
-        .map_err(|error| invalid(format!("{what}: {error}")))
+    serde_json::from_str(json).map(Some).map_err(|error| invalid(format!("{what}: {error}")))
 }
 
 impl Tokenizer {
     pub fn new(spec: Spec) -> Result<Tokenizer, Failure> {
         let text_of = |id: u32| {
-            spec.tokens
-                .get(id as usize)
-                .map(|text| text.to_string())
-                .ok_or_else(|| {
-                    invalid(format!("a merge names token {id} of {}", spec.tokens.len()))
-                })
+            spec.tokens.get(id as usize).map(|text| text.to_string()).ok_or_else(|| {
+                invalid(format!("a merge names token {id} of {}", spec.tokens.len()))
+            })
         };
         let mut merges = Vec::with_capacity(spec.merges.len());
         for merge in spec.merges {
@@ -90,9 +85,7 @@ impl Tokenizer {
                 .filter(|(text, kind)| kinds.contains(kind) && !text.is_empty());
             let tokens = tokens
                 .map(|(text, kind)| AddedToken::from(*text, *kind == SPECIAL).normalized(false));
-            found
-                .add_tokens(tokens, &model, normalizer.as_ref())
-                .map_err(invalid)?;
+            found.add_tokens(tokens, &model, normalizer.as_ref()).map_err(invalid)?;
             Ok(found)
         };
         Ok(Tokenizer {
@@ -105,18 +98,12 @@ impl Tokenizer {
     }
 
     pub fn encode(&self, text: &str, parse_special: bool) -> Result<Vec<u32>, Failure> {
-        let added = if parse_special {
-            &self.added_and_special
-        } else {
-            &self.added
-        };
+        let added = if parse_special { &self.added_and_special } else { &self.added };
         let mut pieces = added.extract_and_normalize(self.normalizer.as_ref(), text);
         if let Some(pre_tokenizer) = &self.pre_tokenizer {
             pre_tokenizer.pre_tokenize(&mut pieces).map_err(invalid)?;
         }
-        pieces
-            .tokenize(|piece| self.model.tokenize(piece.get()))
-            .map_err(invalid)?;
+        pieces.tokenize(|piece| self.model.tokenize(piece.get())).map_err(invalid)?;
         let splits = pieces.get_splits(OffsetReferential::Normalized, OffsetType::None);
         let tokens = splits.iter().filter_map(|(_, _, tokens)| tokens.as_ref());
         Ok(tokens.flatten().map(|token| token.id).collect())
