@@ -1,0 +1,53 @@
+// What a daemon orders a worker to run, and what a worker reports of itself: the content of the
+// "start" and "stats" frames. Plain data; any thread.
+#pragma once
+
+#include <array>
+#include <string>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/json.h"
+#include "base/result.h"
+#include "placement/placement.h"
+#include "transport/link.h"
+
+namespace shoal {
+
+struct ShardOrder {
+  std::array<std::byte, 16> instance{};
+  uint64_t generation = 0;
+  int rank = 0;
+  Plan plan;
+  std::string model_path;
+  LinkMode link_mode = LinkMode::kTls;
+  std::vector<std::vector<std::string>>
+      addresses;            // per rank: where its node's port may be reached
+  std::vector<Bytes> keys;  // per rank: of the pair (this rank, that rank); empty for itself
+  int threads = 1;
+  std::string isa;  // "" for the best
+};
+Json to_json(const ShardOrder& order);
+Result<ShardOrder> shard_order_from_json(const Json& json);
+
+struct ShardStats {
+  uint64_t steps = 0;  // all, and those of generated rows alone:
+  uint64_t decode_steps = 0;
+  double decode_compute_s = 0;
+  double decode_wait_s = 0;  // in collectives
+  double compute_s = 0;
+  double wait_s = 0;
+  uint64_t bytes_sent = 0;
+  uint64_t bytes_received = 0;
+  uint64_t weight_bytes = 0;
+  uint64_t kv_bytes = 0;
+  uint64_t activation_bytes = 0;
+  uint64_t resident_peak_bytes = 0;  // of the process, as the kernel counts
+  std::string backend;               // "cpu avx2, 2 threads"
+  int64_t running = 0;               // requests, on the lead
+  int64_t waiting = 0;
+};
+Json to_json(const ShardStats& stats);
+Result<ShardStats> shard_stats_from_json(const Json& json);
+
+}  // namespace shoal
