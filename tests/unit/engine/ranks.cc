@@ -161,6 +161,31 @@ Result<std::vector<Generated>> serve(Ranks& ranks, const std::vector<Wanted>& re
   return generated;
 }
 
+Result<std::vector<std::vector<float>>> logits_at(Ranks& ranks, const std::vector<int32_t>& prompt,
+                                                  const std::vector<int64_t>& positions,
+                                                  int64_t chunk) {
+  std::vector<std::vector<float>> logits;
+  const auto size = static_cast<int64_t>(prompt.size());
+  for (int64_t begin = 0; begin < size; begin += chunk) {
+    Step step;
+    for (int64_t position = begin; position < std::min(begin + chunk, size); ++position) {
+      const bool wanted = std::ranges::find(positions, position) != positions.end();
+      step.rows.push_back({.sequence = 0,
+                           .token = prompt[static_cast<size_t>(position)],
+                           .position = static_cast<int32_t>(position),
+                           .role = Role::kPrompt,
+                           .want = wanted ? Want::kLogits : Want::kNothing});
+    }
+    auto& table = step.sequences.emplace_back().emplace_back();
+    for (int64_t at = 0; at < begin + chunk && at < size; at += ranks.lead().page_tokens()) {
+      table.push_back(static_cast<PageId>(table.size()));
+    }
+    SHOAL_ASSIGN(StepResult result, ranks.run(step));
+    for (RowResult& row : result.rows) logits.push_back(std::move(row.logits));
+  }
+  return logits;
+}
+
 std::vector<int32_t> some_tokens(int64_t count, int64_t vocabulary, uint32_t seed) {
   std::mt19937 random(seed);
   std::vector<int32_t> tokens;

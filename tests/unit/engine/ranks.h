@@ -81,6 +81,12 @@ struct Wanted {
 Result<std::vector<Generated>> serve(Ranks& ranks, const std::vector<Wanted>& requests,
                                      int64_t rows_per_step);
 
+// The logits after each of these positions of a prompt, which are computed in steps of `chunk` rows
+// as one sequence in the first pages.
+Result<std::vector<std::vector<float>>> logits_at(Ranks& ranks, const std::vector<int32_t>& prompt,
+                                                  const std::vector<int64_t>& positions,
+                                                  int64_t chunk);
+
 std::vector<int32_t> some_tokens(int64_t count, int64_t vocabulary, uint32_t seed);
 bool same_bits(const std::vector<float>& a, const std::vector<float>& b);
 

@@ -135,13 +135,16 @@ std::unique_ptr<SmallModel> make_small_model(const SmallShape& shape) {
 
   auto model = std::make_unique<SmallModel>();
   model->bytes = writer.finish();
-  auto file = gguf::File::parse(as_bytes(model->bytes), "small model");
-  SHOAL_CHECK(file.has_value());
-  model->file = std::move(*file);
-  auto description = describe(model->file);
-  if (!description) fmt::print(stderr, "{}\n", description.error().message);
-  SHOAL_CHECK(description.has_value());
-  model->description = *description;
+  model->file = gguf::File::parse(as_bytes(model->bytes), "small model").value();
+  model->description = describe(model->file).value();
+  model->card = model_card(model->file, model->description);
+  return model;
+}
+
+Result<std::unique_ptr<SmallModel>> open_model(const std::string& path) {
+  auto model = std::make_unique<SmallModel>();
+  SHOAL_ASSIGN(model->file, gguf::File::open(path));
+  SHOAL_ASSIGN(model->description, describe(model->file));
   model->card = model_card(model->file, model->description);
   return model;
 }

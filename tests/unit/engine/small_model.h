@@ -34,5 +34,7 @@ struct SmallModel {
 };
 
 std::unique_ptr<SmallModel> make_small_model(const SmallShape& shape);
+// Any model on disk, as if it were small.
+Result<std::unique_ptr<SmallModel>> open_model(const std::string& path);
 
 }  // namespace shoal
