@@ -8,6 +8,7 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <list>
 #include <set>
 
 #include "http/http.h"
@@ -77,13 +78,26 @@ struct Core {
   std::shared_ptr<TlsContext> tls;
   std::optional<Error> unusable;
   std::shared_ptr<Wire> kept;  // between requests
-  bool busy = false;
   std::set<Operation*> operations;
+  std::list<Operation*> queue;  // of request(): the first has the kept connection
+};
 
-  void release() {
-    busy = false;
-    for (Operation* operation : operations) operation->wake.cancel();
+// A place in the queue of requests.
+class Turn {
+ public:
+  Turn(Core& core, Operation& operation)
+      : queue_(core.queue), place_(queue_.insert(queue_.end(), &operation)) {}
+  ~Turn() {
+    queue_.erase(place_);
+    if (!queue_.empty()) queue_.front()->wake.cancel();
   }
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+  bool has_come() const { return place_ == queue_.begin(); }
+
+ private:
+  std::list<Operation*>& queue_;
+  std::list<Operation*>::iterator place_;
 };
 
 asio::awaitable<void> sleep_until_woken(Operation& operation) {
@@ -269,12 +283,10 @@ class ClientImpl final : public Client {
     if (core->unusable) co_return std::unexpected(*core->unusable);
     Operation operation(core->loop, core->operations);
     operation.set_deadline(deadline, core->address);
-    while (core->busy && !operation.ended) co_await sleep_until_woken(operation);
+    const Turn turn(*core, operation);
+    while (!turn.has_come() && !operation.ended) co_await sleep_until_woken(operation);
     if (operation.ended) co_return std::unexpected(*operation.ended);
-    core->busy = true;
-    auto result = co_await run_in_turn(core, operation, std::move(request));
-    core->release();
-    co_return result;
+    co_return co_await run_in_turn(core, operation, std::move(request));
   }
 
   static asio::awaitable<Result<Response>> run_in_turn(std::shared_ptr<Core> core,

@@ -33,7 +33,6 @@ class Grammar final : public beast::http::basic_parser<kIsRequest> {
       : header_limit_bytes_(header_limit_bytes) {
     this->header_limit(static_cast<uint32_t>(std::min<uint64_t>(header_limit_bytes, 16 << 20)));
     this->body_limit(body_limit_bytes);
-    this->eager(true);
   }
 
   std::expected<size_t, Malformed> add(std::string_view input) {
@@ -46,12 +45,14 @@ class Grammar final : public beast::http::basic_parser<kIsRequest> {
       used += count;
       if (refused_) return std::unexpected(*refused_);
       if (in_header) {
-        // Beast's own limit forgets the fields that it has already passed on.
+        // Beast's own limit counts the first line apart and forgets the fields that it has passed
+        // on.
         header_bytes_ += count;
         const size_t waiting = this->is_header_done() ? 0 : input.size() - used;
-        if (header_bytes_ + waiting > header_limit_bytes_ && !this->is_header_done()) {
+        if (header_bytes_ + waiting > header_limit_bytes_) {
           return std::unexpected(header_too_large());
         }
+        this->eager(this->is_header_done());  // only now may one call read on, past the header
       }
       if (error == beast::http::error::need_more) {
         if (input.size() - used > header_limit_bytes_) return std::unexpected(header_too_large());
