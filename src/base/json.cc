@@ -42,4 +42,14 @@ Result<J> parse(std::string_view text) {
 Result<Json> parse_json(std::string_view text) { return parse<Json>(text); }
 Result<OrderedJson> parse_ordered_json(std::string_view text) { return parse<OrderedJson>(text); }
 
+std::optional<Error> error_from_json(const Json& json) {
+  if (!json.is_object() || !json.contains("error") || !json["error"].is_object()) return std::nullopt;
+  const Json& error = json["error"];
+  const auto text = [&](const char* name) {
+    return error.contains(name) && error[name].is_string() ? error[name].get<std::string>() : std::string();
+  };
+  const std::string message = text("message");
+  return Error{error_code_named(text("code")), message.empty() ? "it failed without saying why" : message};
+}
+
 }  // namespace shoal

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string_view>
 
 #include "base/result.h"
@@ -20,6 +21,13 @@ template <typename J>
 std::string dump_json(const J& value, int indent = -1) {
   return value.dump(indent, ' ', false, nlohmann::json::error_handler_t::replace);
 }
+
+// {"error": {"code": "not_found", "message": "..."}}: how errors travel between our own programs.
+inline Json error_json(const Error& error) {
+  return {{"error", {{"code", std::string(error_name(error.code))}, {"message", error.message}}}};
+}
+// The error inside such an object, if it is one.
+std::optional<Error> error_from_json(const Json& json);
 
 // A member of an object, checked: kInvalidArgument naming the field when it is missing or of another type.
 template <typename T>

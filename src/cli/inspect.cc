@@ -311,7 +311,8 @@ Json inspection_json(const gguf::File& file) {
 }
 
 int inspect_command(const std::string& path, bool json, bool card_only) {
-  const auto failed = [](const Error& error) {
+  const auto failed = [json](const Error& error) {
+    if (json) fmt::print("{}\n", dump_json(error_json(error)));
     fmt::print(stderr, "shoal: {}\n", error.message);
     return exit_code(error.code);
   };

@@ -1,0 +1,43 @@
+// The lead's intake: turns requests into token ids (template, tokenizer) on a thread of its own, so that a long prompt does
+// not hold up those who are generating.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/result.h"
+#include "chat/chat_template.h"
+#include "supervise/protocol.h"
+#include "tokenizer/tokenizer.h"
+
+namespace shoal {
+
+struct PreparedRequest {
+  uint64_t id = 0;
+  GenerateRequest request;
+  std::vector<int32_t> prompt;
+  Clock::time_point arrived;
+};
+
+class Intake {
+ public:
+  static Result<Intake> create(const gguf::File& file);
+
+  // Renders and tokenises. kInvalidArgument for a conversation that the template refuses, ids outside the vocabulary,
+  // a prompt without tokens; kUnsupported for a chat with a model that has no template.
+  Result<PreparedRequest> prepare(uint64_t id, GenerateRequest request) const;
+
+  const Tokenizer& tokenizer() const { return tokenizer_; }
+
+ private:
+  Intake(Tokenizer tokenizer, std::optional<ChatTemplate> chat_template)
+      : tokenizer_(std::move(tokenizer)), chat_template_(std::move(chat_template)) {}
+  Result<std::vector<int32_t>> tokenise(const GenerateRequest& request) const;
+
+  Tokenizer tokenizer_;
+  std::optional<ChatTemplate> chat_template_;
+};
+
+}  // namespace shoal

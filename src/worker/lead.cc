@@ -1,0 +1,139 @@
+#include "worker/lead.h"
+
+#include "base/log.h"
+
+namespace shoal {
+namespace {
+
+constexpr int64_t kMostWantedRows = 64;
+constexpr int64_t kMostWaiting = 64;
+constexpr int64_t kRowsPerStep = 256;
+constexpr std::chrono::milliseconds kTickEvery{500};
+constexpr std::chrono::milliseconds kReportEvery{500};
+
+SchedulerLimits scheduler_limits(const Plan& plan) {
+  SchedulerLimits limits{};
+  limits.context = plan.context;
+  limits.rows_per_step = kRowsPerStep;
+  limits.sequences = plan.sequences;
+  limits.waiting = kMostWaiting;
+  limits.wanted_rows = kMostWantedRows;
+  return limits;
+}
+
+KvPages pages_of(const Shard& shard, const Plan& plan) {
+  const int page_tokens = shard.engine->page_tokens();
+  const int64_t per_sequence = (plan.context + page_tokens - 1) / page_tokens;
+  return KvPages(1, plan.sequences * per_sequence, page_tokens);
+}
+
+}  // namespace
+
+Json event_frame(uint64_t id, const Event& event) {
+  return {{"type", "event"}, {"id", id}, {"event", to_json(event)}};
+}
+
+Lead::Lead(Shard& shard, const ShardOrder& order, const Tokenizer& tokenizer, Mailbox<LeadMessage>& mailbox, Channel& daemon)
+    : shard_(shard),
+      mailbox_(mailbox),
+      daemon_(daemon),
+      tokenizer_(tokenizer),
+      scheduler_(scheduler_limits(order.plan), pages_of(shard, order.plan)),
+      last_report_(Clock::now()),
+      last_contact_(Clock::now()) {}
+
+Status Lead::run() {
+  while (!mailbox_.closed()) {
+    while (std::optional<LeadMessage> message = mailbox_.take(Clock::now())) handle(std::move(*message));
+    std::optional<ScheduledStep> scheduled = scheduler_.next();
+    Status status = scheduled ? step(std::move(*scheduled)) : wait_for_work();
+    if (!status) {
+      fail_everything(status.error());
+      return status;
+    }
+    report_stats_when_due();
+  }
+  fail_everything({ErrorCode::kUnreachable, "the model was stopped"});
+  return shard_.engine->stop();
+}
+
+Status Lead::wait_for_work() {
+  if (Clock::now() - last_contact_ >= kTickEvery) {
+    last_contact_ = Clock::now();
+    SHOAL_TRY(shard_.engine->tick());
+  }
+  if (std::optional<LeadMessage> message = mailbox_.take(last_contact_ + kTickEvery)) handle(std::move(*message));
+  return {};
+}
+
+void Lead::handle(LeadMessage message) {
+  if (auto* prepared = std::get_if<PreparedRequest>(&message)) {
+    start(std::move(*prepared));
+    return;
+  }
+  const SequenceId id = std::get<CancelRequest>(message).id;
+  scheduler_.remove(id);
+  answers_.erase(id);
+}
+
+void Lead::start(PreparedRequest prepared) {
+  const uint64_t id = prepared.id;
+  SequenceRequest request;
+  request.id = id;
+  request.prompt = prepared.prompt;
+  request.max_tokens = prepared.request.max_tokens;
+  request.prompt_logits = prepared.request.echo && prepared.request.sampling.logprobs >= 0;
+  request.candidate_count = Answer::kCandidates;
+  Answer answer(std::move(prepared), tokenizer_,
+                [this, id](const Event& event) { (void)daemon_.send(event_frame(id, event)); });
+  request.want = answer.want();
+  const Result<int64_t> admitted = scheduler_.add(std::move(request));
+  if (!admitted) {
+    answer.failed(admitted.error());
+    return;
+  }
+  answer.admitted(*admitted);
+  answers_.emplace(id, std::move(answer));
+}
+
+Status Lead::step(ScheduledStep scheduled) {
+  SHOAL_TRY(shard_.engine->submit(scheduled.step));
+  std::optional<StepResult> result;
+  while (!result) {
+    SHOAL_ASSIGN(result, shard_.engine->poll());
+  }
+  last_contact_ = Clock::now();
+  SHOAL_CHECK(result->rows.size() == scheduled.wanted.size());
+  for (size_t i = 0; i < scheduled.wanted.size(); ++i) {
+    const ScheduledRow& wanted = scheduled.wanted[i];
+    const auto found = answers_.find(wanted.sequence);
+    if (found == answers_.end()) continue;  // cancelled
+    if (!wanted.sampled) {
+      found->second.scored_prompt(wanted.position, result->rows[i]);
+      continue;
+    }
+    if (const std::optional<int32_t> token = found->second.sampled(wanted.position, result->rows[i])) {
+      scheduler_.accept(wanted.sequence, *token);
+    } else {
+      scheduler_.remove(wanted.sequence);
+      answers_.erase(found);
+    }
+  }
+  return {};
+}
+
+void Lead::report_stats_when_due() {
+  if (Clock::now() - last_report_ < kReportEvery) return;
+  last_report_ = Clock::now();
+  ShardStats stats = shard_stats(shard_);
+  stats.running = static_cast<int64_t>(scheduler_.running());
+  stats.waiting = static_cast<int64_t>(scheduler_.waiting());
+  (void)daemon_.send({{"type", "stats"}, {"stats", to_json(stats)}});
+}
+
+void Lead::fail_everything(const Error& error) {
+  for (auto& [id, answer] : answers_) answer.failed(error);
+  answers_.clear();
+}
+
+}  // namespace shoal

@@ -1,0 +1,143 @@
+#include "worker/shard.h"
+
+#include <algorithm>
+#include <thread>
+
+#include "base/cpu.h"
+#include "base/log.h"
+#include "base/units.h"
+#include "kernels/cpu_backend.h"
+
+namespace shoal {
+namespace {
+
+constexpr std::chrono::seconds kFormTimeout{30};
+constexpr std::chrono::seconds kDialTimeout{5};
+constexpr int64_t kRowsPerStep = 256;
+
+Result<std::unique_ptr<Link>> dial_rank(const ShardOrder& order, int rank, Deadline deadline) {
+  const auto index = static_cast<size_t>(rank);
+  Error last{ErrorCode::kUnreachable, fmt::format("rank {} has no known address", rank)};
+  do {
+    for (const std::string& address : order.addresses[index]) {
+      Result<UniqueFd> socket = dial_tcp(address, std::min(deadline, Clock::now() + kDialTimeout));
+      if (!socket) {
+        last = socket.error();
+        continue;
+      }
+      LinkPreamble preamble{order.instance, order.generation, static_cast<uint16_t>(order.rank), static_cast<uint16_t>(rank)};
+      const auto bytes = encode(preamble);
+      if (Status sent = send_all(socket->get(), bytes, deadline); !sent) {
+        last = sent.error();
+        continue;
+      }
+      auto link = make_tcp_link(std::move(*socket), order.link_mode, true, order.keys[index],
+                                fmt::format("rank {} at {}", rank, address), deadline);
+      if (link) return link;
+      last = link.error();
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  } while (Clock::now() < deadline);
+  return std::unexpected(last.within(fmt::format("cannot reach rank {}", rank)));
+}
+
+Status accept_ranks(const ShardOrder& order, Mailbox<ArrivedLink>& arrived, Deadline deadline,
+                    std::vector<std::unique_ptr<Link>>& links) {
+  int missing = static_cast<int>(links.size()) - 1 - order.rank;
+  while (missing > 0) {
+    std::optional<ArrivedLink> link = arrived.take(deadline);
+    if (!link) {
+      return fail(ErrorCode::kDeadline, "{} of the other ranks did not connect within {} s; are their nodes reachable?",
+                  missing, kFormTimeout.count());
+    }
+    const auto from = static_cast<size_t>(link->from_rank);
+    if (link->from_rank <= order.rank || from >= links.size()) continue;  // nobody we wait for
+    auto made = make_tcp_link(std::move(link->socket), order.link_mode, false, order.keys[from],
+                              fmt::format("rank {}", from), deadline);
+    if (!made) {  // it may dial again
+      log::warn("a connection that claims to be rank {} failed: {}", from, made.error().message);
+      continue;
+    }
+    if (!links[from]) --missing;
+    links[from] = std::move(*made);
+  }
+  return {};
+}
+
+// VmHWM of this process.
+uint64_t resident_peak_bytes() {
+  const Result<std::string> status = read_file("/proc/self/status");
+  if (!status) return 0;
+  const size_t at = status->find("VmHWM:");
+  return at == std::string::npos ? 0 : std::strtoull(status->c_str() + at + 6, nullptr, 10) * 1024;
+}
+
+}  // namespace
+
+Result<Group> form_group(const ShardOrder& order, Mailbox<ArrivedLink>& arrived, Deadline deadline) {
+  std::vector<std::unique_ptr<Link>> links(order.plan.ranks.size());
+  for (int rank = 0; rank < order.rank; ++rank) {
+    SHOAL_ASSIGN(links[static_cast<size_t>(rank)], dial_rank(order, rank, deadline));
+  }
+  SHOAL_TRY(accept_ranks(order, arrived, deadline, links));
+  Group group(order.rank, std::move(links));
+
+  Bytes digest(32);
+  SHOAL_ASSIGN(digest, from_hex(sha256_of_plan(order.plan)));
+  std::vector<Bytes> digests;
+  SHOAL_TRY(group.all_gather(digest, digests, deadline));
+  for (size_t rank = 0; rank < digests.size(); ++rank) {
+    if (digests[rank] != digest) {
+      return fail(ErrorCode::kConflict, "rank {} was ordered a different plan than rank {}", rank, order.rank);
+    }
+  }
+  return group;
+}
+
+Result<Shard> form_shard(const ShardOrder& order, Mailbox<ArrivedLink>& arrived, Channel& daemon) {
+  SHOAL_ASSIGN(const Isa isa, choose_isa(order.isa));
+  Shard shard;
+  SHOAL_ASSIGN(shard.file, gguf::File::open(order.model_path));
+  SHOAL_ASSIGN(shard.description, describe(shard.file));
+  SHOAL_ASSIGN(Group group, form_group(order, arrived, Clock::now() + kFormTimeout));
+  shard.backend = make_cpu_backend(isa, order.threads);
+
+  const Plan& plan = order.plan;
+  EngineOptions options;
+  options.max_rows = kRowsPerStep;
+  options.max_positions = plan.context;
+  options.kv_type = plan.kv_type;
+  const int64_t page_tokens = shard.backend->page_tokens();
+  options.kv_pages = plan.sequences * ((plan.context + page_tokens - 1) / page_tokens);
+  auto last_report = Clock::now() - std::chrono::seconds(1);
+  const auto progress = [&](uint64_t done, uint64_t all) {
+    if (Clock::now() - last_report < std::chrono::milliseconds(100) && done < all) return;
+    last_report = Clock::now();
+    (void)daemon.send({{"type", "progress"}, {"phase", "loading"}, {"done_bytes", done}, {"total_bytes", all}});
+  };
+  SHOAL_ASSIGN(shard.engine, Engine::create(shard.file, shard.description, plan.ranks[static_cast<size_t>(order.rank)].cut,
+                                            *shard.backend, std::move(group), options, progress));
+  return shard;
+}
+
+ShardStats shard_stats(const Shard& shard) {
+  const Engine::Totals totals = shard.engine->totals();
+  const BackendMemory memory = shard.engine->memory();
+  ShardStats stats;
+  stats.steps = totals.steps;
+  stats.decode_steps = totals.decode_steps;
+  stats.decode_compute_s = totals.decode_compute_s;
+  stats.decode_wait_s = totals.decode_wait_s;
+  stats.compute_s = totals.compute_s;
+  stats.wait_s = totals.wait_s;
+  stats.bytes_sent = totals.links.bytes_sent;
+  stats.bytes_received = totals.links.bytes_received;
+  stats.weight_bytes = memory.weight_bytes;
+  stats.kv_bytes = memory.kv_bytes;
+  stats.activation_bytes = memory.activation_bytes;
+  stats.resident_peak_bytes = resident_peak_bytes();
+  stats.backend = shard.backend->name();
+  return stats;
+}
+
+}  // namespace shoal

@@ -1,0 +1,145 @@
+#include "worker/worker.h"
+
+#include <csignal>
+#include <thread>
+
+#include "base/log.h"
+#include "worker/intake.h"
+#include "worker/lead.h"
+#include "worker/shard.h"
+
+namespace shoal {
+namespace {
+
+constexpr std::chrono::seconds kOrderTimeout{30};
+// A follower hears from its lead at least every 500 ms; the first word may take as long as the lead's loading.
+constexpr std::chrono::seconds kLeadSilence{10};
+constexpr std::chrono::hours kFirstWord{24};
+constexpr size_t kMostIntake = 256;
+
+// A request as it came, or the wish to end one: in one queue, so that a cancel never overtakes its request.
+struct RawRequest {
+  uint64_t id;
+  OrderedJson json;
+  bool cancel = false;
+};
+
+// What arrives from the daemon, sorted for the threads that want it.
+struct Inboxes {
+  Mailbox<ArrivedLink> links{64};
+  Mailbox<RawRequest> requests{kMostIntake};
+  Mailbox<LeadMessage> lead{2 * kMostIntake};
+  void close() {
+    links.close();
+    requests.close();
+    lead.close();
+  }
+};
+
+void send_error(Channel& daemon, uint64_t id, const Error& error) {
+  Event event;
+  event.kind = Event::Kind::kError;
+  event.error = error;
+  (void)daemon.send(event_frame(id, event));
+}
+
+void sort_frame(ChannelFrame frame, Inboxes& inboxes, Channel& daemon) {
+  const std::string type = frame.json.value("type", "");
+  if (type == "link") {
+    inboxes.links.put({frame.json.value("from_rank", -1), std::move(frame.descriptor)});
+  } else if (type == "generate") {
+    const uint64_t id = frame.json.value("id", uint64_t{0});
+    if (!inboxes.requests.put({id, std::move(frame.json["request"])})) {
+      send_error(daemon, id, {ErrorCode::kBusy, "too many requests wait for this model; try again later"});
+    }
+  } else if (type == "cancel") {
+    inboxes.requests.put({frame.json.value("id", uint64_t{0}), {}, true});
+  } else if (type == "stop") {
+    inboxes.close();
+  } else {
+    log::warn("a frame of the unknown type '{}' was ignored", type);
+  }
+}
+
+void read_frames(Channel& daemon, Inboxes& inboxes) {
+  while (true) {
+    Result<ChannelFrame> frame = daemon.receive(kNoDeadline);
+    if (!frame) std::_Exit(exit_code(ErrorCode::kUnreachable));  // the daemon has gone; nobody is left to serve
+    sort_frame(std::move(*frame), inboxes, daemon);
+  }
+}
+
+void prepare_requests(const Intake& intake, Inboxes& inboxes, Channel& daemon) {
+  while (std::optional<RawRequest> raw = inboxes.requests.take(kNoDeadline)) {
+    if (raw->cancel) {
+      inboxes.lead.put(CancelRequest{raw->id});
+      continue;
+    }
+    const auto prepare = [&]() -> Result<PreparedRequest> {
+      SHOAL_ASSIGN(GenerateRequest request, generate_request_from_json(raw->json));
+      return intake.prepare(raw->id, std::move(request));
+    };
+    Result<PreparedRequest> prepared = prepare();
+    if (!prepared) {
+      send_error(daemon, raw->id, prepared.error());
+    } else if (!inboxes.lead.put(std::move(*prepared))) {
+      send_error(daemon, raw->id, {ErrorCode::kBusy, "too many requests wait for this model; try again later"});
+    }
+  }
+}
+
+Status lead(Shard& shard, const ShardOrder& order, const Intake& intake, Inboxes& inboxes, Channel& daemon) {
+  std::thread preparing([&] { prepare_requests(intake, inboxes, daemon); });
+  const Status status = Lead(shard, order, intake.tokenizer(), inboxes.lead, daemon).run();
+  inboxes.close();
+  preparing.join();
+  return status;
+}
+
+Status follow(Shard& shard, Channel& daemon) {
+  Clock::time_point last_report = Clock::now();
+  Deadline deadline = Clock::now() + kFirstWord;
+  while (true) {
+    SHOAL_ASSIGN(const Engine::Followed followed, shard.engine->follow(deadline));
+    if (followed == Engine::Followed::kStop) return {};
+    deadline = Clock::now() + kLeadSilence;
+    if (Clock::now() - last_report >= std::chrono::milliseconds(500)) {
+      last_report = Clock::now();
+      (void)daemon.send({{"type", "stats"}, {"stats", to_json(shard_stats(shard))}});
+    }
+  }
+}
+
+Status serve_shard(Channel& daemon, Inboxes& inboxes) {
+  SHOAL_ASSIGN(const ChannelFrame first, daemon.receive(Clock::now() + kOrderTimeout));
+  SHOAL_ASSIGN(const ShardOrder order, shard_order_from_json(Json(first.json)));
+  start_logging(fmt::format("worker {}", order.rank), false);
+  std::thread([&daemon, &inboxes] { read_frames(daemon, inboxes); }).detach();
+
+  SHOAL_ASSIGN(Shard shard, form_shard(order, inboxes.links, daemon));
+  std::optional<Intake> intake;
+  if (order.rank == 0) {
+    SHOAL_ASSIGN(intake, Intake::create(shard.file));
+  }
+  (void)daemon.send({{"type", "ready"}, {"stats", to_json(shard_stats(shard))}});
+  return order.rank == 0 ? lead(shard, order, *intake, inboxes, daemon) : follow(shard, daemon);
+}
+
+}  // namespace
+
+int worker_main() {
+  std::signal(SIGPIPE, SIG_IGN);
+  start_logging("worker", false);
+  static Channel daemon{UniqueFd(kChannelDescriptor)};  // outlives the thread that reads it
+  static Inboxes inboxes;
+  const Status status = serve_shard(daemon, inboxes);
+  int code = 0;
+  if (!status) {
+    const Error& error = status.error();
+    (void)daemon.send({{"type", "failed"}, {"code", std::string(error_name(error.code))}, {"message", error.message}});
+    code = exit_code(error.code);
+  }
+  std::_Exit(code);  // the reading thread is still in a system call
+}
+
+}  // namespace shoal
