@@ -14,8 +14,16 @@ Result<T> field_or(Result<T> found, T otherwise) {
   return found;
 }
 
+// An absent field as the code that its absence deserves here.
+template <typename T>
+Result<T> required(Result<T> found, ErrorCode code) {
+  if (!found && found.error().code == ErrorCode::kNotFound) found.error().code = code;
+  return found;
+}
+
 Status read_texts(const gguf::File& file, Vocabulary& vocabulary) {
-  SHOAL_ASSIGN(const auto texts, file.strings("tokenizer.ggml.tokens"));
+  SHOAL_ASSIGN(const auto texts,
+               required(file.strings("tokenizer.ggml.tokens"), ErrorCode::kCorrupt));
   if (texts.empty())
     return fail(ErrorCode::kCorrupt, "{}: the vocabulary has no tokens", file.path());
   vocabulary.texts.assign(texts.begin(), texts.end());
@@ -86,14 +94,15 @@ Status read_byte_level(const gguf::File& file, Vocabulary& vocabulary) {
                 "{}: the pre-tokenizer '{}' is not supported; those that are: {}", file.path(),
                 name, known_pre_tokenizers());
   }
-  SHOAL_ASSIGN(vocabulary.merges, read_merges(file, vocabulary));
+  SHOAL_ASSIGN(vocabulary.merges, required(read_merges(file, vocabulary), ErrorCode::kCorrupt));
   SHOAL_ASSIGN(vocabulary.adds_bos,
                field_or(file.boolean("tokenizer.ggml.add_bos_token"), vocabulary.rule->adds_bos));
   return {};
 }
 
 Status read_sentence_piece(const gguf::File& file, Vocabulary& vocabulary) {
-  SHOAL_ASSIGN(vocabulary.merges, merges_from_scores(file, vocabulary));
+  SHOAL_ASSIGN(vocabulary.merges,
+               required(merges_from_scores(file, vocabulary), ErrorCode::kCorrupt));
   SHOAL_ASSIGN(vocabulary.adds_bos, field_or(file.boolean("tokenizer.ggml.add_bos_token"), true));
   SHOAL_ASSIGN(vocabulary.adds_space_prefix,
                field_or(file.boolean("tokenizer.ggml.add_space_prefix"), true));
@@ -110,7 +119,8 @@ Status read_sentence_piece(const gguf::File& file, Vocabulary& vocabulary) {
 
 Result<Vocabulary> read_vocabulary(const gguf::File& file) {
   Vocabulary vocabulary;
-  SHOAL_ASSIGN(const std::string_view model, file.string("tokenizer.ggml.model"));
+  SHOAL_ASSIGN(const std::string_view model,
+               required(file.string("tokenizer.ggml.model"), ErrorCode::kUnsupported));
   if (model == "gpt2") {
     vocabulary.kind = Vocabulary::Kind::kByteLevel;
   } else if (model == "llama") {
