@@ -1,8 +1,9 @@
 /* The Rust libraries that Shoal uses, in C: Hugging Face's `tokenizers` and `minijinja`.
  *
- * Any thread may call anything; objects are immutable once made. No call unwinds, whatever the input: a failure is a status
- * other than SHOAL_OK and a sentence in *error. What a call hands out (texts, ids, tokenizers) is the caller's to free with
- * the function named for it; an out parameter is written only where this says so. */
+ * Any thread may call anything; objects are immutable once made. No call unwinds, whatever the
+ * input: a failure is a status other than SHOAL_OK and a sentence in *error. What a call hands out
+ * (texts, ids, tokenizers) is the caller's to free with the function named for it; an out parameter
+ * is written only where this says so. */
 #pragma once
 
 #include <stdbool.h>
@@ -50,7 +51,8 @@ typedef struct {
   uint32_t right;
 } ShoalMerge;
 
-/* A byte pair encoding model. The id of a token is its place in `tokens`; of equal texts the first counts. */
+/* A byte pair encoding model. The id of a token is its place in `tokens`; of equal texts the first
+ * counts. */
 typedef struct {
   const ShoalSlice* tokens; /* UTF-8 */
   const uint8_t* kinds;     /* ShoalTokenKind, one per token */
@@ -65,21 +67,24 @@ typedef struct {
 } ShoalTokenizerSpec;
 
 /* Writes *out on success, *error otherwise. */
-ShoalStatus shoal_tokenizer_new(const ShoalTokenizerSpec* spec, ShoalTokenizer** out, ShoalText* error);
+ShoalStatus shoal_tokenizer_new(const ShoalTokenizerSpec* spec, ShoalTokenizer** out,
+                                ShoalText* error);
 void shoal_tokenizer_free(ShoalTokenizer* tokenizer);
 /* Writes *ids and *count on success, *error otherwise. `text` must be UTF-8. */
-ShoalStatus shoal_tokenizer_encode(const ShoalTokenizer* tokenizer, ShoalSlice text, bool parse_special, uint32_t** ids,
-                                   size_t* count, ShoalText* error);
+ShoalStatus shoal_tokenizer_encode(const ShoalTokenizer* tokenizer, ShoalSlice text,
+                                   bool parse_special, uint32_t** ids, size_t* count,
+                                   ShoalText* error);
 void shoal_ids_free(uint32_t* ids, size_t count);
 
 /* Chat templates */
 
 /* SHOAL_SYNTAX and a sentence with the line when `source` does not parse. */
 ShoalStatus shoal_template_check(ShoalSlice source, ShoalText* error);
-/* Renders `source` with the variables of `context`, a JSON object whose order of keys is kept. `now_unix_s` is the time
- * that strftime_now tells, in the machine's time zone. Writes *out on success, *error otherwise. */
-ShoalStatus shoal_template_render(ShoalSlice source, ShoalSlice context, int64_t now_unix_s, ShoalText* out,
-                                  ShoalText* error);
+/* Renders `source` with the variables of `context`, a JSON object whose order of keys is kept.
+ * `now_unix_s` is the time that strftime_now tells, in the machine's time zone. Writes *out on
+ * success, *error otherwise. */
+ShoalStatus shoal_template_render(ShoalSlice source, ShoalSlice context, int64_t now_unix_s,
+                                  ShoalText* out, ShoalText* error);
 
 #ifdef __cplusplus
 }

@@ -13,17 +13,24 @@ constexpr std::string_view kDigitsThenByteLevel = R"({"type":"Sequence","pretoke
   {"type":"Digits","individual_digits":true},
   {"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":true}]})";
 
-// Numbers in groups of up to three digits.
-constexpr std::string_view kLlama3 = R"({"type":"Sequence","pretokenizers":[
-  {"type":"Split","behavior":"Isolated","invert":false,"pattern":{"Regex":
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"}},
-  {"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":false}]})";
+// Both families below: contractions, words with one sign before, numbers, signs, ends of lines,
+// spaces.
+#define SHOAL_SPLIT(NUMBERS)                                                     \
+  R"({"type":"Split","behavior":"Isolated","invert":false,"pattern":{"Regex":")" \
+  R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|)" NUMBERS       \
+  R"(| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"}})"
 
-// The same with every digit by itself.
-constexpr std::string_view kQwen2 = R"({"type":"Sequence","pretokenizers":[
-  {"type":"Split","behavior":"Isolated","invert":false,"pattern":{"Regex":
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"}},
-  {"type":"ByteLevel","add_prefix_space":false,"trim_offsets":false,"use_regex":false}]})";
+#define SHOAL_SEQUENCE(SPLIT)                         \
+  R"({"type":"Sequence","pretokenizers":[)" SPLIT     \
+  R"(,{"type":"ByteLevel","add_prefix_space":false,)" \
+  R"("trim_offsets":true,"use_regex":false}]})"
+
+// Numbers in groups of up to three digits; every digit by itself.
+constexpr std::string_view kLlama3 = SHOAL_SEQUENCE(SHOAL_SPLIT(R"(\\p{N}{1,3})"));
+constexpr std::string_view kQwen2 = SHOAL_SEQUENCE(SHOAL_SPLIT(R"(\\p{N})"));
+
+#undef SHOAL_SEQUENCE
+#undef SHOAL_SPLIT
 
 constexpr std::string_view kNfc = R"({"type":"NFC"})";
 

@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
 """Writes tests/golden/tokenizer/smollm2.jsonl: what Hugging Face's tokenizer makes of thousands of strings.
 
-    make_tokenizer_golden.py SmolLM2-135M-Instruct.Q4_1.gguf tokenizer/smollm2.jsonl
+    make_tokenizer_golden.py SmolLM2-135M-Instruct.Q4_1.gguf tokenizer
 
 Needs the packages tokenizers, gguf and numpy. Vocabulary and merges are the GGUF's; the pipeline around them is the one
 that SmolLM2's own tokenizer.json describes. The strings are made here, from written samples and a seeded generator. A line is
-[text, ids with special tokens recognised, ids without, or null where both are equal]."""
+[text, ids with special tokens recognised, ids without, or null where both are equal].
+
+families.jsonl does the same with the pipelines of other families around the same vocabulary, [name of the pre-tokenizer, text, ids]: what matters there is
+where the text is cut."""
 import json
 import random
 import sys
@@ -13,7 +16,7 @@ import unicodedata
 
 import gguf
 import tokenizers
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 CONTROL = 3
 
@@ -31,7 +34,23 @@ def reference(path):
     tokenizer.decoder = decoders.ByteLevel()
     special = [text for text, kind in zip(tokens, types) if kind == CONTROL]
     tokenizer.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in special])
-    return tokenizer, special
+    return tokenizer, special, tokens, merges
+
+
+def split_at(pattern):
+    return pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(pattern), behavior="isolated", invert=False),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=True, use_regex=False),
+    ])
+
+
+# As the tokenizer.json of GPT-2, Llama 3 and Qwen 2 describe them: (ignore_merges, normalizer, pre-tokenizer).
+FAMILIES = {
+    "gpt-2": (False, None, pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=True, use_regex=True)),
+    "llama-bpe": (True, None, split_at(r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")),
+    "qwen2": (False, normalizers.NFC(),
+              split_at(r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")),
+}
 
 
 WRITTEN = """
@@ -148,22 +167,38 @@ def strings(special):
         yield "".join(chr(random.randint(*random.choice(kinds))) for _ in range(length))
 
 
+def write_families(path, tokens, merges, texts):
+    random.seed(7)
+    sample = random.sample(texts, 700)
+    with open(path, "w", encoding="utf-8") as out:
+        for name, (ignore_merges, normalizer, pre_tokenizer) in FAMILIES.items():
+            model = models.BPE(vocab={text: i for i, text in enumerate(tokens)}, merges=merges, ignore_merges=ignore_merges)
+            tokenizer = Tokenizer(model)
+            if normalizer:
+                tokenizer.normalizer = normalizer
+            tokenizer.pre_tokenizer = pre_tokenizer
+            for text in sample:
+                ids = tokenizer.encode(text, add_special_tokens=False).ids
+                out.write(json.dumps([name, text, ids], ensure_ascii=True, separators=(",", ":")) + "\n")
+
+
 def main():
-    tokenizer, special = reference(sys.argv[1])
-    seen = set()
-    with open(sys.argv[2], "w", encoding="utf-8") as out:
+    tokenizer, special, tokens, merges = reference(sys.argv[1])
+    seen = {}
+    with open(sys.argv[2] + "/smollm2.jsonl", "w", encoding="utf-8") as out:
         header = {"reference": "tokenizers " + tokenizers.__version__, "model": "SmolLM2-135M-Instruct", "python_unicode": unicodedata.unidata_version}
         out.write(json.dumps(header) + "\n")
         for text in strings(special):
             if text in seen:
                 continue
-            seen.add(text)
+            seen[text] = True
             tokenizer.encode_special_tokens = False
             recognised = tokenizer.encode(text, add_special_tokens=False).ids
             tokenizer.encode_special_tokens = True
             plain = tokenizer.encode(text, add_special_tokens=False).ids
             line = [text, recognised, None if plain == recognised else plain]
             out.write(json.dumps(line, ensure_ascii=True, separators=(",", ":")) + "\n")
+    write_families(sys.argv[2] + "/families.jsonl", tokens, merges, list(seen))
     print(len(seen), "strings")
 
 
