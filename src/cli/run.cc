@@ -160,8 +160,9 @@ Json measurements(const Answered& answered) {
     json["output_tokens"] = json["completion_tokens"];
     json.erase("completion_tokens");
   }
-  for (const char* name : {"prefill_tokens_per_s", "decode_tokens_per_s"}) {
-    if (answered.timings.is_object() && answered.timings.contains(name)) json[name] = answered.timings[name];
+  if (answered.timings.is_object()) {
+    json["prefill_tokens_per_s"] = answered.timings.value("prompt_per_second", 0.0);
+    json["decode_tokens_per_s"] = answered.timings.value("predicted_per_second", 0.0);
   }
   return json;
 }

@@ -12,6 +12,7 @@ namespace {
 
 constexpr std::chrono::seconds kControlTimeout{10};
 constexpr std::chrono::milliseconds kLook{250};  // between looks at what other nodes report
+constexpr std::chrono::seconds kMeasuring{5};    // of the link to a node that is new
 constexpr std::chrono::seconds kUnseen{5};       // a rank may stay unreported so long after it was ordered
 
 Error failure_of(const Json& rank) {
@@ -120,9 +121,11 @@ Task<Result<Placement>> Instances::plan(std::string model, Wish wish, std::optio
   draft.model = std::move(model);
   draft.wish = wish;
   Store& store = context_.store;
-  const Result<ModelFile> file = co_await offload(context_.pool, [&store, name = draft.model] { return store.resolve(name); });
+  const auto resolve = [&] { return store.resolve(draft.model); };
+  const Result<ModelFile> file = co_await offload(context_.pool, resolve);
   if (!file) co_return std::unexpected(file.error());
-  const Result<ModelCard> card = co_await offload(context_.pool, [path = file->path] { return inspect_card(path); });
+  const auto inspect = [&] { return inspect_card(file->path); };
+  const Result<ModelCard> card = co_await offload(context_.pool, inspect);
   if (!card) co_return std::unexpected(card.error());
   co_return shoal::place(topology ? *topology : context_.node.topology(), *card, wish);
 }
@@ -131,7 +134,8 @@ Task<Result<Placement>> Instances::place_file(Instance& instance) {
   instance.state = Instance::State::kPlacing;
   instance.phase = "reading " + instance.model;
   Store& store = context_.store;
-  Result<ModelFile> file = co_await offload(context_.pool, [&store, name = instance.model] { return store.resolve(name); });
+  const auto resolve = [&] { return store.resolve(instance.model); };
+  Result<ModelFile> file = co_await offload(context_.pool, resolve);
   if (!file && file.error().code == ErrorCode::kNotFound) {  // another node may have it
     for (const auto& peer : context_.node.peers()) {
       if (peer.status != cluster::PeerStatus::kAlive || !peer.state.is_object()) continue;
@@ -142,9 +146,8 @@ Task<Result<Placement>> Instances::place_file(Instance& instance) {
         if (!source) continue;
         instance.phase = fmt::format("fetching {} from {}", instance.model, peer.name);
         instance.phase_total_bytes = known.value("size_bytes", uint64_t{0});
-        file = co_await offload(context_.pool, [&store, sha, name = instance.model, source = *source, size = instance.phase_total_bytes] {
-          return store.pull_from_peer(sha, name, source, size);
-        });
+        const auto pull = [&] { return store.pull_from_peer(sha, instance.model, *source, instance.phase_total_bytes); };
+        file = co_await offload(context_.pool, pull);
         if (file) break;
       }
       if (file) break;
@@ -154,16 +157,32 @@ Task<Result<Placement>> Instances::place_file(Instance& instance) {
   if (file->sha256.empty()) {  // a path that was never hashed
     instance.phase = "hashing " + file->name;
     instance.phase_total_bytes = file->size_bytes;
-    file = co_await offload(context_.pool, [&store, path = file->path] { return store.add_path(path); });
+    const auto hash = [&store, path = file->path] { return store.add_path(path); };
+    file = co_await offload(context_.pool, hash);
     if (!file) co_return std::unexpected(file.error());
   }
   instance.file = *file;
   if (!cards_.contains(file->sha256)) {
-    Result<ModelCard> card = co_await offload(context_.pool, [path = file->path] { return inspect_card(path); });
+    const auto inspect = [&] { return inspect_card(file->path); };
+    Result<ModelCard> card = co_await offload(context_.pool, inspect);
     if (!card) co_return std::unexpected(card.error());
     cards_[file->sha256] = std::move(*card);
   }
+  co_await await_measured_links();
   co_return shoal::place(context_.node.topology(), cards_[file->sha256], instance.wish);
+}
+
+// A node that has just joined or come back is measured within a moment; a plan without it would be a pity.
+Task<void> Instances::await_measured_links() {
+  const Deadline deadline = Clock::now() + kMeasuring;
+  while (Clock::now() < deadline) {
+    bool measured = true;
+    for (const auto& peer : context_.node.peers()) {
+      if (peer.status == cluster::PeerStatus::kAlive && peer.link_round_trip_s == 0) measured = false;
+    }
+    if (measured) co_return;
+    co_await shards_.changed().wait(Clock::now() + kLook);
+  }
 }
 
 Task<Status> Instances::form(Instance& instance) {

@@ -57,6 +57,7 @@ class Instances {
   Task<void> keep(std::shared_ptr<Instance> instance);
   Task<Status> form(Instance& instance);
   Task<Result<Placement>> place_file(Instance& instance);
+  Task<void> await_measured_links();
   Task<Status> reserve_everywhere(Instance& instance);
   Task<Status> commit_everywhere(Instance& instance);
   Task<void> release_everywhere(Instance& instance);

@@ -146,12 +146,13 @@ Task<void> LocalShards::fetch(std::shared_ptr<Shard> shard) {
     log::info("fetching {} ({}) from {}", plan.model, format_bytes(plan.file_bytes), holder.substr(0, 8));
     Store& store = context_.store;
     const std::string name = shard->reservation.model_name;
-    const Result<ModelFile> pulled = co_await offload(context_.pool, [&store, source = *source, name, shard] {
+    const auto pull = [&store, &source, &name, shard] {
       const Plan& wanted = shard->reservation.order.plan;
       return store.pull_from_peer(
-          wanted.sha256, name, source, wanted.file_bytes,
+          wanted.sha256, name, *source, wanted.file_bytes,
           [shard](const PullEvent& event) { shard->done_bytes = event.done_bytes; }, &shard->cancelled);
-    });
+    };
+    const Result<ModelFile> pulled = co_await offload(context_.pool, pull);
     if (pulled) {
       file = *pulled;
     } else {
@@ -283,9 +284,7 @@ void LocalShards::fail_shard(Shard& shard, Error error) {
   shard.state = State::kFailed;
   shard.error = error;
   for (auto& [id, stream] : std::exchange(shard.streams, {})) {
-    if (const auto alive = stream.lock()) {
-      alive->fail({ErrorCode::kUnreachable, fmt::format("the answer was cut off: {}. The model is being restarted; ask again", error.message)});
-    }
+    if (const auto alive = stream.lock()) alive->fail(cut_off(error));
   }
   if (shard.worker && shard.worker->running()) shard.worker->kill(error);
   refresh_facts();

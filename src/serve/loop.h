@@ -52,11 +52,13 @@ inline Task<void> sleep_for(asio::io_context& loop, Clock::duration duration) {
 }
 
 // Runs blocking work on the pool; the caller goes on, on the loop, with its result.
+// g++ 12 destroys a lambda twice that is written inside a co_await expression: give it a name first, here and in every
+// caller.
 template <typename Work>
-Task<std::invoke_result_t<Work>> offload(asio::thread_pool& pool, Work work) {
-  using R = std::invoke_result_t<Work>;
-  co_return co_await asio::co_spawn(
-      pool, [work = std::move(work)]() mutable -> Task<R> { co_return work(); }, asio::use_awaitable);
+Task<std::invoke_result_t<Work&>> offload(asio::thread_pool& pool, Work& work) {
+  using R = std::invoke_result_t<Work&>;
+  auto run = [&work]() -> Task<R> { co_return work(); };
+  co_return co_await asio::co_spawn(pool, run, asio::use_awaitable);
 }
 
 }  // namespace shoal::serve

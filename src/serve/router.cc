@@ -31,6 +31,12 @@ Result<RemoteRequest> remote_request_from(std::string_view body) {
   return remote;
 }
 
+// True while somebody waits, or nobody asked to be told.
+Task<bool> told(const Router::PlaceProgress& progress, Json what) {
+  if (!progress) co_return true;
+  co_return co_await progress(std::move(what));
+}
+
 }  // namespace
 
 Router::Router(Context& context, LocalShards& shards, Instances& instances)
@@ -48,13 +54,14 @@ std::optional<Json> Router::elsewhere(const std::string& model, const std::strin
   return std::nullopt;
 }
 
-Task<Result<Json>> Router::place(std::string model, Wish wish, std::function<Task<bool>(Json)> progress) {
+Task<Result<Json>> Router::place(std::string model, Wish wish, PlaceProgress progress) {
   const Deadline deadline = Clock::now() + kPlacePatience;
   std::string sha256;  // other names of the same file lead to the same instance
   while (!instances_.find(model, sha256)) {
     if (sha256.empty() && !elsewhere(model, "")) {
       Store& store = context_.store;
-      const Result<ModelFile> file = co_await offload(context_.pool, [&store, model] { return store.resolve(model); });
+      const auto resolve = [&store, &model] { return store.resolve(model); };
+      const Result<ModelFile> file = co_await offload(context_.pool, resolve);
       if (file) sha256 = file->sha256;
       if (instances_.find(model, sha256)) break;
     }
@@ -63,7 +70,7 @@ Task<Result<Json>> Router::place(std::string model, Wish wish, std::function<Tas
     if (remote->value("state", "") == "ready") co_return *remote;
     if (Clock::now() > deadline) co_return fail(ErrorCode::kBusy, "{} is not ready yet; try again in a moment", model);
     Json waiting = {{"phase", "waiting for " + model}};
-    if (progress && !co_await progress(std::move(waiting))) co_return fail(ErrorCode::kCancelled, "the client left");
+    if (!co_await told(progress, std::move(waiting))) co_return fail(ErrorCode::kCancelled, "the client left");
     co_await shards_.changed().wait(Clock::now() + kLook);
   }
   std::shared_ptr<Instance> instance = instances_.find(model, sha256);
@@ -73,9 +80,7 @@ Task<Result<Json>> Router::place(std::string model, Wish wish, std::function<Tas
     Json now = {{"phase", instance->phase},
                 {"done_bytes", instance->phase_done_bytes},
                 {"total_bytes", instance->phase_total_bytes}};
-    if (progress && !co_await progress(std::move(now))) {
-      co_return fail(ErrorCode::kCancelled, "the client left");
-    }
+    if (!co_await told(progress, std::move(now))) co_return fail(ErrorCode::kCancelled, "the client left");
     co_await shards_.changed().wait(Clock::now() + kLook);
   }
   if (const Status ready = co_await instances_.wait(instance, Clock::now()); !ready) co_return std::unexpected(ready.error());
@@ -83,7 +88,9 @@ Task<Result<Json>> Router::place(std::string model, Wish wish, std::function<Tas
 }
 
 Task<Result<std::shared_ptr<EventStream>>> Router::start(GenerateRequest request) {
-  Result<Json> placed = co_await place(request.model, {}, {});
+  const PlaceProgress silent;
+  const Wish wish;
+  Result<Json> placed = co_await place(request.model, wish, silent);
   if (!placed) co_return std::unexpected(placed.error());
   const std::string lead = placed->value("lead", "");
   const std::string instance = placed->value("id", "");

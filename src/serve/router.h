@@ -15,7 +15,8 @@ class Router {
 
   // The instance of a model as this node or another describes it, started here when there is none.
   // `progress` is called now and then with {phase, done_bytes, total_bytes}.
-  Task<Result<Json>> place(std::string model, Wish wish, std::function<Task<bool>(Json)> progress);
+  using PlaceProgress = std::function<Task<bool>(Json)>;  // false: nobody waits any more
+  Task<Result<Json>> place(std::string model, Wish wish, PlaceProgress progress);
   Task<Status> stop(std::string model);
   Json all_instances() const;
 

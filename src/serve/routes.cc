@@ -111,8 +111,12 @@ Task<void> Routes::admin_place(http::Exchange& exchange, Json body) {
     co_return;
   }
   co_await exchange.begin(200, kJsonLines);
-  const Result<Json> placed = co_await router_.place(
-      *model, *wish, [&exchange](Json progress) -> Task<bool> { co_return co_await exchange.write(dump_json(progress) + "\n"); });
+  const auto show = [&exchange](Json progress) -> Task<bool> {
+    const std::string line = dump_json(progress) + "\n";
+    co_return co_await exchange.write(line);
+  };
+  const Router::PlaceProgress progress = show;
+  const Result<Json> placed = co_await router_.place(*model, *wish, progress);
   const Json last = placed ? Json{{"instance", *placed}} : error_json(placed.error());
   (void)co_await exchange.write(dump_json(last) + "\n");
   co_await exchange.end();
@@ -181,9 +185,8 @@ Task<void> Routes::control(http::Exchange& exchange) {
     co_await exchange.respond(json_response(Json::object()));
     co_return;
   }
-  const Result<Json> answer = path.starts_with("/control/instance/")
-                                  ? co_await control_instance(path.substr(18), *body)
-                                  : Result<Json>(fail(ErrorCode::kNotFound, "this node knows no {}; are the versions alike?", path));
+  const std::string verb = path.starts_with("/control/instance/") ? path.substr(18) : "";
+  const Result<Json> answer = co_await control_instance(verb, *body);
   if (answer) {
     co_await exchange.respond(json_response(*answer));
   } else {
@@ -215,7 +218,7 @@ Task<Result<Json>> Routes::control_instance(const std::string& verb, Json body) 
   } else if (verb == "release") {
     shards_.release(*instance, *generation);
   } else {
-    co_return fail(ErrorCode::kNotFound, "there is no '{}' of an instance", verb);
+    co_return fail(ErrorCode::kNotFound, "this node cannot '{}' an instance; are the versions alike?", verb);
   }
   co_return Json::object();
 }
@@ -223,7 +226,8 @@ Task<Result<Json>> Routes::control_instance(const std::string& verb, Json body) 
 Task<void> Routes::send_file(http::Exchange& exchange, std::string sha256) {
   const std::optional<ModelFile> file = context_.store.find_by_sha256(sha256);
   if (!file) {
-    co_await refuse(exchange, {ErrorCode::kNotFound, "this node has no model with that checksum"});
+    const Error error{ErrorCode::kNotFound, "this node has no model with that checksum"};
+    co_await refuse(exchange, error);
     co_return;
   }
   const auto input = std::make_shared<UniqueFd>(::open(file->path.c_str(), O_RDONLY | O_CLOEXEC));
@@ -248,12 +252,13 @@ Task<void> Routes::send_file(http::Exchange& exchange, std::string sha256) {
   uint64_t at = range.begin;
   while (at < range.end) {
     const auto want = static_cast<size_t>(std::min<uint64_t>(kFileChunk, range.end - at));
-    const std::string chunk = co_await offload(context_.pool, [input, at, want] {
+    const auto read = [&input, at, want] {
       std::string bytes(want, '\0');
       const ssize_t got = ::pread(input->get(), bytes.data(), want, static_cast<off_t>(at));
       bytes.resize(got > 0 ? static_cast<size_t>(got) : 0);
       return bytes;
-    });
+    };
+    const std::string chunk = co_await offload(context_.pool, read);
     if (chunk.empty() || !co_await exchange.write(chunk)) break;
     at += chunk.size();
   }

@@ -116,7 +116,8 @@ class Daemon {
     for (int round = 0;; ++round) {
       if (round % kListEverySweeps == 0) {
         Store& store = *store_;
-        Result<std::vector<ModelFile>> files = co_await offload(context_.pool, [&store] { return store.list(); });
+        const auto list = [&store] { return store.list(); };
+        Result<std::vector<ModelFile>> files = co_await offload(context_.pool, list);
         if (files) backend_.set_on_disk(std::move(*files));
       }
       shards_.sweep();

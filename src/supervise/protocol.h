@@ -34,6 +34,12 @@ struct GenerateRequest {
 OrderedJson to_json(const GenerateRequest& request);
 Result<GenerateRequest> generate_request_from_json(const OrderedJson& json);
 
+// What a client is told whose answer ends because a rank of the model was lost.
+inline Error cut_off(const Error& cause) {
+  return {ErrorCode::kUnreachable,
+          fmt::format("the answer was cut off: {}. The model is being restarted; ask again", cause.message)};
+}
+
 struct TokenLogprob {
   int32_t token = 0;
   std::string bytes;   // may be half a character

@@ -48,12 +48,12 @@ Status Lead::run() {
     std::optional<ScheduledStep> scheduled = scheduler_.next();
     Status status = scheduled ? step(std::move(*scheduled)) : wait_for_work();
     if (!status) {
-      fail_everything(status.error());
+      fail_everything(cut_off(status.error()));
       return status;
     }
     report_stats_when_due();
   }
-  fail_everything({ErrorCode::kUnreachable, "the model was stopped"});
+  fail_everything({ErrorCode::kUnreachable, "the model was stopped while it answered; ask again"});
   return shard_.engine->stop();
 }
 
