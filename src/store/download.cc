@@ -31,7 +31,7 @@ class Download {
  public:
   Download(const DownloadRequest& request, const OnTransfer& on_transfer, CancelFlag cancel)
       : request_(request),
-        origin_(request.origin.empty() ? request.url : request.origin),
+        origin_(request.origin.empty() ? shown_url(request.url) : request.origin),
         shown_(shown_url(request.url)),
         expected_sha256_(request.expected_sha256),
         part_(request.destination),
@@ -216,7 +216,10 @@ Result<Download::Next> Download::after_failure(const Error& error, bool may_pass
 
 Result<Download::Next> Download::attempt() {
   size_before_attempt_ = part_.size_bytes();
-  const uint64_t offset = use_ranges_ ? part_.size_bytes() : 0;
+  // Without a validator or a checksum nobody would notice that the file has changed since.
+  const bool would_notice =
+      !expected_sha256_.empty() || (part_.identity() && !part_.identity()->validator.empty());
+  const uint64_t offset = use_ranges_ && would_notice ? part_.size_bytes() : 0;
   HttpHandlers handlers;
   handlers.on_head = [this](const ResponseHead& head) { return on_head(head); };
   handlers.on_body = [this](std::span<const std::byte> bytes) { return on_body(bytes); };

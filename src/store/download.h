@@ -24,7 +24,7 @@ using OnTransfer = std::function<void(const TransferProgress&)>;
 
 struct DownloadRequest {
   std::string url;
-  std::string origin;           // what the bytes are known by across runs; "": the URL
+  std::string origin;           // what the bytes are known by across runs; "": the URL, shown
   std::string destination;      // its directory exists
   std::string expected_sha256;  // "": not known
   std::optional<uint64_t> expected_size_bytes;

@@ -204,6 +204,8 @@ Result<std::string> Pull::get_wheel(const Wheel& wheel, const std::string& ca_fi
                                                          std::min(wheel_bytes, there_bytes)));
   DownloadRequest request;
   request.url = wheel.url;
+  // Its address may hold a password, or be another one next time.
+  request.origin = wheel.sha256.empty() ? wheel.file_name : "sha256:" + wheel.sha256;
   request.destination = path;
   request.expected_sha256 = wheel.sha256;
   request.expected_size_bytes = wheel.size_bytes;

