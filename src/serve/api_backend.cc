@@ -5,23 +5,62 @@
 namespace shoal::serve {
 namespace {
 
+constexpr int kAttempts = 20;
+constexpr std::chrono::milliseconds kBetweenAttempts{500};
+
+// A client's stream. A request whose lead is lost before it has begun to answer is sent again, to the instance as it is formed
+// anew: nobody has seen anything of it yet.
 class RoutedStream final : public api::EventStream {
  public:
-  explicit RoutedStream(std::shared_ptr<serve::EventStream> stream) : stream_(std::move(stream)) {}
+  RoutedStream(Context& context, Router& router, GenerateRequest request, std::shared_ptr<serve::EventStream> stream)
+      : context_(context), router_(router), request_(std::move(request)), stream_(std::move(stream)) {}
   ~RoutedStream() override { stream_->cancel(); }
-  asio::awaitable<Event> next() override { return stream_->next(); }
-  void cancel() override { stream_->cancel(); }
+
+  asio::awaitable<Event> next() override {
+    Event event = co_await stream_->next();
+    for (int attempt = 1; attempt < kAttempts && may_be_sent_again(event); ++attempt) {
+      co_await sleep_for(context_.loop, kBetweenAttempts);
+      Result<std::shared_ptr<serve::EventStream>> again = co_await router_.start(request_);
+      if (!again) {
+        event.error = again.error();
+        continue;
+      }
+      stream_ = std::move(*again);
+      if (cancelled_) stream_->cancel();
+      event = co_await stream_->next();
+    }
+    begun_ = true;
+    co_return event;
+  }
+
+  void cancel() override {
+    cancelled_ = true;
+    stream_->cancel();
+  }
 
  private:
+  bool may_be_sent_again(const Event& event) const {
+    return !begun_ && !cancelled_ && event.kind == Event::Kind::kError && event.error.code == ErrorCode::kUnreachable;
+  }
+
+  Context& context_;
+  Router& router_;
+  GenerateRequest request_;
   std::shared_ptr<serve::EventStream> stream_;
+  bool begun_ = false;
+  bool cancelled_ = false;
 };
 
 }  // namespace
 
 asio::awaitable<Result<std::unique_ptr<api::EventStream>>> DaemonApi::start(GenerateRequest request) {
-  Result<std::shared_ptr<EventStream>> stream = co_await router_.start(std::move(request));
+  Result<std::shared_ptr<EventStream>> stream = co_await router_.start(request);
+  for (int attempt = 1; attempt < kAttempts && !stream && stream.error().code == ErrorCode::kUnreachable; ++attempt) {
+    co_await sleep_for(context_.loop, kBetweenAttempts);
+    stream = co_await router_.start(request);
+  }
   if (!stream) co_return std::unexpected(stream.error());
-  co_return std::make_unique<RoutedStream>(std::move(*stream));
+  co_return std::make_unique<RoutedStream>(context_, router_, std::move(request), std::move(*stream));
 }
 
 std::vector<api::ModelEntry> DaemonApi::models() {

@@ -214,7 +214,7 @@ void LocalShards::release(const std::string& instance, uint64_t up_to_generation
   shards_.erase(found);
   shard->cancelled = true;
   for (auto& [id, stream] : std::exchange(shard->streams, {})) {
-    if (const auto alive = stream.lock()) alive->fail({ErrorCode::kUnreachable, "the model was stopped while it answered; ask again"});
+    if (const auto alive = stream.lock()) alive->fail({ErrorCode::kCancelled, "the model was stopped while it answered; ask again"});
   }
   if (shard->worker) {  // it lives on its own until it has left or the grace is over
     WorkerProcess* worker = shard->worker.get();

@@ -46,12 +46,18 @@ TokenLogprob Answer::logprob_of(int32_t token, double logprob,
   return result;
 }
 
-void Answer::scored_prompt(int64_t position, const RowResult& row) {
+bool Answer::scored_prompt(int64_t position, const RowResult& row) {
   if (prompt_logprobs_.empty()) {
     prompt_logprobs_.push_back(logprob_of(prepared_.prompt[0], std::numeric_limits<double>::quiet_NaN(), {}));
   }
   const auto next = static_cast<size_t>(position) + 1;
-  if (next >= prepared_.prompt.size()) return;
+  if (next >= prepared_.prompt.size()) {
+    if (max_tokens_ > 0) return false;
+    first_token_ = Clock::now();
+    accept_prompt();
+    complete("length");
+    return true;
+  }
   const int32_t token = prepared_.prompt[next];
   SamplingParameters greedy;
   greedy.temperature = 0;
@@ -59,6 +65,7 @@ void Answer::scored_prompt(int64_t position, const RowResult& row) {
   const Sampled best = sample(row.logits, greedy, static_cast<uint64_t>(next));
   const double logprob = row.logits[static_cast<size_t>(token)] - log_sum_exp(row.logits);
   prompt_logprobs_.push_back(logprob_of(token, logprob, best.alternatives));
+  return false;
 }
 
 bool Answer::ends(int32_t token) const {
@@ -75,14 +82,10 @@ std::optional<int32_t> Answer::sampled(int64_t position, const RowResult& row) {
   }
   accept_prompt();
   if (output_tokens_ == 0) first_token_ = Clock::now();
-  if (max_tokens_ == 0) {  // only the prompt's probabilities were asked for
-    complete("length");
-    return std::nullopt;
-  }
   const SamplingParameters& parameters = prepared_.request.sampling;
   const auto next = static_cast<uint64_t>(position) + 1;
   Sampled chosen;
-  if (want() == Want::kCandidates) {
+  if (row.logits.empty()) {  // a prompt that is scored returns logits whatever the sampler needs
     std::vector<ScoredToken> candidates;
     candidates.reserve(row.candidates.size());
     for (const Candidate& candidate : row.candidates) candidates.push_back({candidate.token, candidate.logit});

@@ -22,8 +22,9 @@ class Answer {
   static constexpr uint32_t kCandidates = 64;
 
   void admitted(int64_t max_tokens);  // the scheduler took it; max_tokens as clamped
-  // The result of a prompt row that asked for logits: it predicts the prompt's token at position + 1.
-  void scored_prompt(int64_t position, const RowResult& row);
+  // The result of a prompt row that asked for logits: it predicts the prompt's token at position + 1. True when that
+  // completes the answer, because nothing is to be generated.
+  bool scored_prompt(int64_t position, const RowResult& row);
   // The result of the row at `position`, which chooses the token at position + 1. Returns that token while generation goes on,
   // nothing when the answer is complete (its last event has been emitted).
   std::optional<int32_t> sampled(int64_t position, const RowResult& row);

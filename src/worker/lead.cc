@@ -38,6 +38,7 @@ Lead::Lead(Shard& shard, const ShardOrder& order, const Tokenizer& tokenizer, Ma
       mailbox_(mailbox),
       daemon_(daemon),
       tokenizer_(tokenizer),
+      context_(order.plan.context),
       scheduler_(scheduler_limits(order.plan), pages_of(shard, order.plan)),
       last_report_(Clock::now()),
       last_contact_(Clock::now()) {}
@@ -53,7 +54,7 @@ Status Lead::run() {
     }
     report_stats_when_due();
   }
-  fail_everything({ErrorCode::kUnreachable, "the model was stopped while it answered; ask again"});
+  fail_everything({ErrorCode::kCancelled, "the model was stopped while it answered; ask again"});
   return shard_.engine->stop();
 }
 
@@ -81,7 +82,7 @@ void Lead::start(PreparedRequest prepared) {
   SequenceRequest request;
   request.id = id;
   request.prompt = prepared.prompt;
-  request.max_tokens = prepared.request.max_tokens;
+  request.max_tokens = prepared.request.max_tokens < 0 ? context_ : prepared.request.max_tokens;  // as much as fits
   request.prompt_logits = prepared.request.echo && prepared.request.sampling.logprobs >= 0;
   request.candidate_count = Answer::kCandidates;
   Answer answer(std::move(prepared), tokenizer_,
@@ -109,15 +110,13 @@ Status Lead::step(ScheduledStep scheduled) {
     const auto found = answers_.find(wanted.sequence);
     if (found == answers_.end()) continue;  // cancelled
     if (!wanted.sampled) {
-      found->second.scored_prompt(wanted.position, result->rows[i]);
+      if (!found->second.scored_prompt(wanted.position, result->rows[i])) continue;
+    } else if (const std::optional<int32_t> token = found->second.sampled(wanted.position, result->rows[i])) {
+      scheduler_.accept(wanted.sequence, *token);
       continue;
     }
-    if (const std::optional<int32_t> token = found->second.sampled(wanted.position, result->rows[i])) {
-      scheduler_.accept(wanted.sequence, *token);
-    } else {
-      scheduler_.remove(wanted.sequence);
-      answers_.erase(found);
-    }
+    scheduler_.remove(wanted.sequence);
+    answers_.erase(found);
   }
   return {};
 }

@@ -35,6 +35,7 @@ class Lead {
   Mailbox<LeadMessage>& mailbox_;
   Channel& daemon_;
   const Tokenizer& tokenizer_;
+  const int64_t context_;
   Scheduler scheduler_;
   std::unordered_map<SequenceId, Answer> answers_;
   Clock::time_point last_report_;

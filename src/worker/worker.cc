@@ -43,6 +43,12 @@ void send_error(Channel& daemon, uint64_t id, const Error& error) {
   (void)daemon.send(event_frame(id, event));
 }
 
+// Why a box took no more.
+Error refusal_of(const Inboxes& inboxes) {
+  if (inboxes.lead.closed()) return {ErrorCode::kUnreachable, "the model is about to end or to be restarted; ask again"};
+  return {ErrorCode::kBusy, "too many requests wait for this model; try again later"};
+}
+
 void sort_frame(ChannelFrame frame, Inboxes& inboxes, Channel& daemon) {
   const std::string type = frame.json.value("type", "");
   if (type == "link") {
@@ -50,7 +56,7 @@ void sort_frame(ChannelFrame frame, Inboxes& inboxes, Channel& daemon) {
   } else if (type == "generate") {
     const uint64_t id = frame.json.value("id", uint64_t{0});
     if (!inboxes.requests.put({id, std::move(frame.json["request"])})) {
-      send_error(daemon, id, {ErrorCode::kBusy, "too many requests wait for this model; try again later"});
+      send_error(daemon, id, refusal_of(inboxes));
     }
   } else if (type == "cancel") {
     inboxes.requests.put({frame.json.value("id", uint64_t{0}), {}, true});
@@ -83,7 +89,7 @@ void prepare_requests(const Intake& intake, Inboxes& inboxes, Channel& daemon) {
     if (!prepared) {
       send_error(daemon, raw->id, prepared.error());
     } else if (!inboxes.lead.put(std::move(*prepared))) {
-      send_error(daemon, raw->id, {ErrorCode::kBusy, "too many requests wait for this model; try again later"});
+      send_error(daemon, raw->id, refusal_of(inboxes));
     }
   }
 }
