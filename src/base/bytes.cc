@@ -37,16 +37,19 @@ Result<Bytes> from_hex(std::string_view hex) {
   for (size_t i = 0; i + 1 < hex.size(); i += 2) {
     const int high = digit(hex[i]);
     const int low = digit(hex[i + 1]);
-    if (high < 0 || low < 0) return fail(ErrorCode::kInvalidArgument, "'{}' is not hexadecimal", hex);
+    if (high < 0 || low < 0)
+      return fail(ErrorCode::kInvalidArgument, "'{}' is not hexadecimal", hex);
     bytes.push_back(static_cast<std::byte>(high * 16 + low));
   }
-  if (hex.size() % 2 != 0) return fail(ErrorCode::kInvalidArgument, "'{}' has an odd number of hexadecimal digits", hex);
+  if (hex.size() % 2 != 0)
+    return fail(ErrorCode::kInvalidArgument, "'{}' has an odd number of hexadecimal digits", hex);
   return bytes;
 }
 
 Bytes random_bytes(size_t count) {
   Bytes bytes(count);
-  SHOAL_CHECK(RAND_bytes(reinterpret_cast<unsigned char*>(bytes.data()), static_cast<int>(count)) == 1);
+  SHOAL_CHECK(RAND_bytes(reinterpret_cast<unsigned char*>(bytes.data()), static_cast<int>(count)) ==
+              1);
   return bytes;
 }
 
@@ -73,7 +76,8 @@ void Sha256::add(std::span<const std::byte> bytes) {
 std::string Sha256::finish() {
   std::array<std::byte, 32> digest;
   unsigned length = 0;
-  SHOAL_CHECK(EVP_DigestFinal_ex(state_->context, reinterpret_cast<unsigned char*>(digest.data()), &length) == 1);
+  SHOAL_CHECK(EVP_DigestFinal_ex(state_->context, reinterpret_cast<unsigned char*>(digest.data()),
+                                 &length) == 1);
   return to_hex(digest);
 }
 
@@ -92,7 +96,8 @@ Bytes hmac_sha256(std::span<const std::byte> key, std::span<const std::byte> mes
   return digest;
 }
 
-Result<std::string> sha256_of_file(const std::string& path, const std::function<bool(uint64_t)>& progress) {
+Result<std::string> sha256_of_file(const std::string& path,
+                                   const std::function<bool(uint64_t)>& progress) {
   UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!file) return system_error("cannot open", path);
   Sha256 hash;
@@ -105,7 +110,8 @@ Result<std::string> sha256_of_file(const std::string& path, const std::function<
     if (got == 0) return hash.finish();
     hash.add(std::span(buffer).first(static_cast<size_t>(got)));
     done += static_cast<uint64_t>(got);
-    if (progress && !progress(done)) return fail(ErrorCode::kCancelled, "hashing {} was cancelled", path);
+    if (progress && !progress(done))
+      return fail(ErrorCode::kCancelled, "hashing {} was cancelled", path);
   }
 }
 

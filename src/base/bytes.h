@@ -24,9 +24,9 @@ inline std::string_view as_text(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
-std::string to_hex(std::span<const std::byte> bytes);     // lower case
-Result<Bytes> from_hex(std::string_view hex);             // kInvalidArgument
-Bytes random_bytes(size_t count);                         // from the operating system's generator
+std::string to_hex(std::span<const std::byte> bytes);  // lower case
+Result<Bytes> from_hex(std::string_view hex);          // kInvalidArgument
+Bytes random_bytes(size_t count);                      // from the operating system's generator
 bool equal_in_constant_time(std::span<const std::byte> a, std::span<const std::byte> b);
 
 // SHA-256 in pieces (FIPS 180-4, by OpenSSL).
@@ -48,6 +48,7 @@ std::string sha256(std::string_view text);
 Bytes hmac_sha256(std::span<const std::byte> key, std::span<const std::byte> message);
 
 // Reads the whole file once. `progress(bytes_done)` may return false to stop (kCancelled).
-Result<std::string> sha256_of_file(const std::string& path, const std::function<bool(uint64_t)>& progress = {});
+Result<std::string> sha256_of_file(const std::string& path,
+                                   const std::function<bool(uint64_t)>& progress = {});
 
 }  // namespace shoal

@@ -15,15 +15,17 @@ enum class Isa { kReference, kAvx2, kAvx512, kAmx };
 
 std::string_view isa_name(Isa isa);  // "reference", "avx2", "avx512", "amx"
 bool machine_has(Isa isa);           // processor and operating system both
-// The set to compute with: `wanted` ("" = the best that kernels exist for and the machine has; otherwise a name, as given by
-// --isa or SHOAL_ISA). kInvalidArgument for an unknown name, kUnsupported for one that this machine lacks.
+// The set to compute with: `wanted` ("" = the best that kernels exist for and the machine has;
+// otherwise a name, as given by
+// --isa or SHOAL_ISA). kInvalidArgument for an unknown name, kUnsupported for one that this machine
+// lacks.
 Result<Isa> choose_isa(std::string_view wanted);
 
-int usable_core_count();                    // cores in this process's affinity mask, at least 1
-std::vector<int> usable_cores();            // their numbers
+int usable_core_count();          // cores in this process's affinity mask, at least 1
+std::vector<int> usable_cores();  // their numbers
 Status pin_this_thread(int core);
-uint64_t memory_total_bytes();              // of the machine, or of this process's cgroup when that is less
-uint64_t memory_available_bytes();          // likewise, now
+uint64_t memory_total_bytes();      // of the machine, or of this process's cgroup when that is less
+uint64_t memory_available_bytes();  // likewise, now
 std::string processor_name();
 
 }  // namespace shoal

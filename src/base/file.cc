@@ -37,7 +37,8 @@ Result<std::string> read_file(const std::string& path, uint64_t limit_bytes) {
     if (got < 0) return system_error("cannot read", path);
     if (got == 0) return text;
     text.append(buffer, static_cast<size_t>(got));
-    if (text.size() > limit_bytes) return fail(ErrorCode::kTooLarge, "{} is over {} bytes long", path, limit_bytes);
+    if (text.size() > limit_bytes)
+      return fail(ErrorCode::kTooLarge, "{} is over {} bytes long", path, limit_bytes);
   }
 }
 
@@ -62,7 +63,8 @@ Status make_directories(const std::string& path) {
   for (const auto& name : whole) {
     part /= name;
     if (::mkdir(part.c_str(), 0700) != 0 && errno != EEXIST) {
-      // A parent that exists but may not be written answers EROFS or EACCES; only a missing one matters.
+      // A parent that exists but may not be written answers EROFS or EACCES; only a missing one
+      // matters.
       const int number = errno;
       struct stat facts;
       if (::stat(part.c_str(), &facts) == 0 && S_ISDIR(facts.st_mode)) continue;
@@ -72,7 +74,8 @@ Status make_directories(const std::string& path) {
   }
   struct stat facts;
   if (::stat(path.c_str(), &facts) != 0) return system_error("cannot use directory", path);
-  if (!S_ISDIR(facts.st_mode)) return fail(ErrorCode::kInvalidArgument, "{} is not a directory", path);
+  if (!S_ISDIR(facts.st_mode))
+    return fail(ErrorCode::kInvalidArgument, "{} is not a directory", path);
   return {};
 }
 
@@ -81,8 +84,11 @@ Result<MappedFile> MappedFile::open(const std::string& path) {
   if (!file) return system_error("cannot open", path);
   struct stat facts;
   if (::fstat(file.get(), &facts) != 0) return system_error("cannot examine", path);
-  if (S_ISDIR(facts.st_mode)) return fail(ErrorCode::kInvalidArgument, "{} is a directory; name a .gguf file inside it", path);
-  if (!S_ISREG(facts.st_mode)) return fail(ErrorCode::kInvalidArgument, "{} is not a regular file", path);
+  if (S_ISDIR(facts.st_mode))
+    return fail(ErrorCode::kInvalidArgument, "{} is a directory; name a .gguf file inside it",
+                path);
+  if (!S_ISREG(facts.st_mode))
+    return fail(ErrorCode::kInvalidArgument, "{} is not a regular file", path);
   if (facts.st_size == 0) return fail(ErrorCode::kCorrupt, "{} is empty; download it again", path);
   const auto size = static_cast<size_t>(facts.st_size);
   void* address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.get(), 0);

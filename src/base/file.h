@@ -39,11 +39,12 @@ Result<std::string> read_file(const std::string& path, uint64_t limit_bytes = 64
 Status write_file_atomically(const std::string& path, std::string_view text);
 Status make_directories(const std::string& path);  // mode 0700 for what it makes
 
-// A regular file mapped for reading. The bytes may vanish if the file is truncated meanwhile: SIGBUS then
-// ends the process that maps it, which is never a daemon.
+// A regular file mapped for reading. The bytes may vanish if the file is truncated meanwhile:
+// SIGBUS then ends the process that maps it, which is never a daemon.
 class MappedFile {
  public:
-  static Result<MappedFile> open(const std::string& path);  // names a directory, an empty file, a missing one
+  static Result<MappedFile> open(
+      const std::string& path);  // names a directory, an empty file, a missing one
   MappedFile() = default;
   MappedFile(MappedFile&& other) noexcept : bytes_(std::exchange(other.bytes_, {})) {}
   MappedFile& operator=(MappedFile&& other) noexcept;

@@ -17,7 +17,8 @@ Status check_depth(std::string_view text) {
     } else if (c == '"') {
       in_string = true;
     } else if (c == '[' || c == '{') {
-      if (++depth > kDeepest) return fail(ErrorCode::kInvalidArgument, "JSON nested more than {} levels deep", kDeepest);
+      if (++depth > kDeepest)
+        return fail(ErrorCode::kInvalidArgument, "JSON nested more than {} levels deep", kDeepest);
     } else if (c == ']' || c == '}') {
       --depth;
     }
@@ -39,17 +40,24 @@ Result<J> parse(std::string_view text) {
 
 }  // namespace
 
-Result<Json> parse_json(std::string_view text) { return parse<Json>(text); }
-Result<OrderedJson> parse_ordered_json(std::string_view text) { return parse<OrderedJson>(text); }
+Result<Json> parse_json(std::string_view text) {
+  return parse<Json>(text);
+}
+Result<OrderedJson> parse_ordered_json(std::string_view text) {
+  return parse<OrderedJson>(text);
+}
 
 std::optional<Error> error_from_json(const Json& json) {
-  if (!json.is_object() || !json.contains("error") || !json["error"].is_object()) return std::nullopt;
+  if (!json.is_object() || !json.contains("error") || !json["error"].is_object())
+    return std::nullopt;
   const Json& error = json["error"];
   const auto text = [&](const char* name) {
-    return error.contains(name) && error[name].is_string() ? error[name].get<std::string>() : std::string();
+    return error.contains(name) && error[name].is_string() ? error[name].get<std::string>()
+                                                           : std::string();
   };
   const std::string message = text("message");
-  return Error{error_code_named(text("code")), message.empty() ? "it failed without saying why" : message};
+  return Error{error_code_named(text("code")),
+               message.empty() ? "it failed without saying why" : message};
 }
 
 }  // namespace shoal

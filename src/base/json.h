@@ -12,7 +12,8 @@ namespace shoal {
 using Json = nlohmann::json;
 using OrderedJson = nlohmann::ordered_json;
 
-// kInvalidArgument with the byte at which the text stops being JSON. Nesting over 200 levels is refused.
+// kInvalidArgument with the byte at which the text stops being JSON. Nesting over 200 levels is
+// refused.
 Result<Json> parse_json(std::string_view text);
 Result<OrderedJson> parse_ordered_json(std::string_view text);
 
@@ -29,19 +30,24 @@ inline Json error_json(const Error& error) {
 // The error inside such an object, if it is one.
 std::optional<Error> error_from_json(const Json& json);
 
-// A member of an object, checked: kInvalidArgument naming the field when it is missing or of another type.
+// A member of an object, checked: kInvalidArgument naming the field when it is missing or of
+// another type.
 template <typename T>
 Result<T> json_field(const Json& object, const char* name) {
-  if (!object.is_object() || !object.contains(name)) return fail(ErrorCode::kInvalidArgument, "the field '{}' is missing", name);
+  if (!object.is_object() || !object.contains(name))
+    return fail(ErrorCode::kInvalidArgument, "the field '{}' is missing", name);
   const Json& value = object.at(name);
   if constexpr (std::is_same_v<T, bool>) {
     if (value.is_boolean()) return value.get<bool>();
   } else if constexpr (std::is_unsigned_v<T>) {
-    if (value.is_number_unsigned() && value.get<uint64_t>() <= std::numeric_limits<T>::max()) return value.get<T>();
+    if (value.is_number_unsigned() && value.get<uint64_t>() <= std::numeric_limits<T>::max())
+      return value.get<T>();
   } else if constexpr (std::is_integral_v<T>) {
-    if (value.is_number_integer() && (!value.is_number_unsigned() || value.get<uint64_t>() <= uint64_t{INT64_MAX})) {
+    if (value.is_number_integer() &&
+        (!value.is_number_unsigned() || value.get<uint64_t>() <= uint64_t{INT64_MAX})) {
       const auto number = value.get<int64_t>();
-      if (number >= std::numeric_limits<T>::min() && number <= std::numeric_limits<T>::max()) return static_cast<T>(number);
+      if (number >= std::numeric_limits<T>::min() && number <= std::numeric_limits<T>::max())
+        return static_cast<T>(number);
     }
   } else if constexpr (std::is_floating_point_v<T>) {
     if (value.is_number()) return value.get<T>();

@@ -7,7 +7,8 @@
 namespace shoal {
 
 void start_logging(const std::string& name, bool quiet) {
-  auto logger = std::make_shared<spdlog::logger>(name, std::make_shared<spdlog::sinks::stderr_color_sink_mt>());
+  auto logger = std::make_shared<spdlog::logger>(
+      name, std::make_shared<spdlog::sinks::stderr_color_sink_mt>());
   logger->set_pattern("%H:%M:%S.%e %n %^%l%$ %v");
   const char* level = std::getenv("SHOAL_LOG");
   logger->set_level(level != nullptr ? spdlog::level::from_str(level)

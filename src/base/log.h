@@ -7,7 +7,8 @@
 
 namespace shoal {
 
-// Name shown with each line ("serve", "worker 1"). Level from SHOAL_LOG (trace..error, default info) unless quiet.
+// Name shown with each line ("serve", "worker 1"). Level from SHOAL_LOG (trace..error, default
+// info) unless quiet.
 void start_logging(const std::string& name, bool quiet);
 
 namespace log = spdlog;

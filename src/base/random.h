@@ -1,5 +1,5 @@
-// Random numbers as a function of (seed, counter), so that a token depends on neither batch nor ranks.
-// Philox 4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
+// Random numbers as a function of (seed, counter), so that a token depends on neither batch nor
+// ranks. Philox 4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
 #pragma once
 
 #include <array>

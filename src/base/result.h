@@ -1,5 +1,6 @@
 // Result and Error: how everything that outside input can make fail is reported.
-// Any thread. An Error is a value; the first function that decides it writes the sentence, callers pass it on.
+// Any thread. An Error is a value; the first function that decides it writes the sentence, callers
+// pass it on.
 #pragma once
 
 #include <fmt/format.h>
@@ -14,20 +15,20 @@ namespace shoal {
 enum class ErrorCode {
   kInvalidArgument,  // a flag, a field, a request that cannot be meant
   kNotFound,
-  kDoesNotFit,       // memory; the sentence has the numbers
-  kContextLength,    // a prompt longer than the context
-  kUnreachable,      // no daemon, no peer, a lost connection
-  kDeadline,         // no answer in time
-  kCancelled,        // by the user or by a client that left
-  kCorrupt,          // a file or a message that contradicts itself or its checksum
-  kUnsupported,      // well formed, but not something Shoal can do
-  kPermission,       // a stranger, a foreign origin, a missing key
-  kConflict,         // already there, in use, an older generation
-  kTooLarge,         // a body or a message over its limit
-  kBusy,             // try again later
+  kDoesNotFit,     // memory; the sentence has the numbers
+  kContextLength,  // a prompt longer than the context
+  kUnreachable,    // no daemon, no peer, a lost connection
+  kDeadline,       // no answer in time
+  kCancelled,      // by the user or by a client that left
+  kCorrupt,        // a file or a message that contradicts itself or its checksum
+  kUnsupported,    // well formed, but not something Shoal can do
+  kPermission,     // a stranger, a foreign origin, a missing key
+  kConflict,       // already there, in use, an older generation
+  kTooLarge,       // a body or a message over its limit
+  kBusy,           // try again later
   kStorageFull,
-  kIo,               // the operating system refused
-  kInternal,         // our own bug, survived
+  kIo,        // the operating system refused
+  kInternal,  // our own bug, survived
 };
 
 struct Error {
@@ -69,16 +70,16 @@ namespace internal {
 #define SHOAL_CONCAT(a, b) SHOAL_CONCAT_INNER(a, b)
 
 // SHOAL_TRY(status_expression); returns its error from the calling function.
-#define SHOAL_TRY(expression)                                             \
-  do {                                                                    \
-    if (auto shoal_status = (expression); !shoal_status)                  \
-      return std::unexpected(std::move(shoal_status).error());            \
+#define SHOAL_TRY(expression)                                  \
+  do {                                                         \
+    if (auto shoal_status = (expression); !shoal_status)       \
+      return std::unexpected(std::move(shoal_status).error()); \
   } while (false)
 
 // SHOAL_ASSIGN(auto value, result_expression); returns the error or declares the value.
 #define SHOAL_ASSIGN(declaration, expression) \
   SHOAL_ASSIGN_INNER(SHOAL_CONCAT(shoal_result_, __LINE__), declaration, expression)
-#define SHOAL_ASSIGN_INNER(temporary, declaration, expression)            \
-  auto temporary = (expression);                                          \
-  if (!temporary) return std::unexpected(std::move(temporary).error());   \
+#define SHOAL_ASSIGN_INNER(temporary, declaration, expression)          \
+  auto temporary = (expression);                                        \
+  if (!temporary) return std::unexpected(std::move(temporary).error()); \
   declaration = std::move(*temporary)

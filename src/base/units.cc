@@ -36,11 +36,21 @@ Result<uint64_t> parse_bytes(std::string_view text) {
     std::string_view name;
     double factor;
   };
-  static constexpr std::array kUnits = {
-      Unit{"", 1},        Unit{"B", 1},       Unit{"kB", 1e3},          Unit{"KB", 1e3},
-      Unit{"MB", 1e6},    Unit{"GB", 1e9},    Unit{"TB", 1e12},         Unit{"K", 1e3},
-      Unit{"M", 1e6},     Unit{"G", 1e9},     Unit{"T", 1e12},          Unit{"KiB", 1024.0},
-      Unit{"MiB", 1048576.0}, Unit{"GiB", 1073741824.0}, Unit{"TiB", 1099511627776.0}};
+  static constexpr std::array kUnits = {Unit{"", 1},
+                                        Unit{"B", 1},
+                                        Unit{"kB", 1e3},
+                                        Unit{"KB", 1e3},
+                                        Unit{"MB", 1e6},
+                                        Unit{"GB", 1e9},
+                                        Unit{"TB", 1e12},
+                                        Unit{"K", 1e3},
+                                        Unit{"M", 1e6},
+                                        Unit{"G", 1e9},
+                                        Unit{"T", 1e12},
+                                        Unit{"KiB", 1024.0},
+                                        Unit{"MiB", 1048576.0},
+                                        Unit{"GiB", 1073741824.0},
+                                        Unit{"TiB", 1099511627776.0}};
   if (error == std::errc() && std::isfinite(value) && value >= 0) {
     for (const Unit& known : kUnits) {
       if (known.name == unit && value * known.factor < 9e18) {
@@ -48,7 +58,8 @@ Result<uint64_t> parse_bytes(std::string_view text) {
       }
     }
   }
-  return fail(ErrorCode::kInvalidArgument, "'{}' is not an amount of memory; write one like 1.8GB or 512MiB", text);
+  return fail(ErrorCode::kInvalidArgument,
+              "'{}' is not an amount of memory; write one like 1.8GB or 512MiB", text);
 }
 
 }  // namespace shoal

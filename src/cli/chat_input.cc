@@ -63,7 +63,8 @@ std::optional<std::string> ChatInput::read() {
   bool continued = false;
   while (true) {
     clear_interrupt();
-    std::optional<std::string> line = read_line(turn.empty() && !in_block && !continued ? "> " : "... ");
+    std::optional<std::string> line =
+        read_line(turn.empty() && !in_block && !continued ? "> " : "... ");
     if (!line) {
       if (!interrupted()) return std::nullopt;
       if (warned) {

@@ -1,5 +1,5 @@
-// Reading a person's turns: line editing and history on a terminal (libedit), several lines by a trailing backslash or
-// between lines of """. One thread.
+// Reading a person's turns: line editing and history on a terminal (libedit), several lines by a
+// trailing backslash or between lines of """. One thread.
 #pragma once
 
 #include <optional>

@@ -8,7 +8,7 @@ struct Client::Call {
   std::string path;
   const Json* body = nullptr;
   const std::function<bool(std::string_view)>* on_line = nullptr;
-  std::string received;   // the whole answer, or the line that is not complete yet
+  std::string received;  // the whole answer, or the line that is not complete yet
   long status = 0;
   bool stopped = false;
   void* curl = nullptr;
@@ -36,7 +36,8 @@ namespace {
 Error error_of(const std::string& body, long status) {
   const Result<Json> json = parse_json(body);
   std::optional<Error> error = json ? error_from_json(*json) : std::nullopt;
-  if (!error) return {ErrorCode::kInternal, fmt::format("the daemon answered with status {}", status)};
+  if (!error)
+    return {ErrorCode::kInternal, fmt::format("the daemon answered with status {}", status)};
   if (error->code != ErrorCode::kInternal) return *error;
   if (status == 404) error->code = ErrorCode::kNotFound;
   if (status == 400) error->code = ErrorCode::kInvalidArgument;
@@ -47,14 +48,21 @@ Error error_of(const std::string& body, long status) {
 }  // namespace
 
 Client::Client(std::string home, std::string host, std::string api_key)
-    : socket_path_(home + "/shoal.sock"), host_(std::move(host)), api_key_(std::move(api_key)), curl_(curl_easy_init()) {
+    : socket_path_(home + "/shoal.sock"),
+      host_(std::move(host)),
+      api_key_(std::move(api_key)),
+      curl_(curl_easy_init()) {
   if (!host_.empty() && host_.find("://") == std::string::npos) host_ = "http://" + host_;
   while (!host_.empty() && host_.back() == '/') host_.pop_back();
 }
 
-Client::~Client() { curl_easy_cleanup(curl_); }
+Client::~Client() {
+  curl_easy_cleanup(curl_);
+}
 
-std::string Client::where() const { return host_.empty() ? socket_path_ : host_; }
+std::string Client::where() const {
+  return host_.empty() ? socket_path_ : host_;
+}
 
 Status Client::perform(Call& call) {
   curl_easy_reset(curl_);
@@ -67,7 +75,8 @@ Status Client::perform(Call& call) {
   }
   curl_easy_setopt(curl_, CURLOPT_NOSIGNAL, 1L);
   curl_slist* headers = nullptr;
-  if (!api_key_.empty()) headers = curl_slist_append(headers, ("Authorization: Bearer " + api_key_).c_str());
+  if (!api_key_.empty())
+    headers = curl_slist_append(headers, ("Authorization: Bearer " + api_key_).c_str());
   std::string text;
   if (call.body != nullptr) {
     text = dump_json(*call.body);
@@ -78,18 +87,22 @@ Status Client::perform(Call& call) {
   }
   curl_easy_setopt(curl_, CURLOPT_HTTPHEADER, headers);
   curl_easy_setopt(curl_, CURLOPT_WRITEDATA, &call);
-  curl_easy_setopt(curl_, CURLOPT_WRITEFUNCTION, +[](char* data, size_t size, size_t count, void* user) -> size_t {
-    return static_cast<Call*>(user)->add({data, size * count});
-  });
+  curl_easy_setopt(
+      curl_, CURLOPT_WRITEFUNCTION,
+      +[](char* data, size_t size, size_t count, void* user) -> size_t {
+        return static_cast<Call*>(user)->add({data, size * count});
+      });
   const CURLcode code = curl_easy_perform(curl_);
   curl_easy_getinfo(curl_, CURLINFO_RESPONSE_CODE, &call.status);
   curl_slist_free_all(headers);
   if (call.stopped) return fail(ErrorCode::kCancelled, "stopped");
   if (code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST) {
-    return fail(ErrorCode::kUnreachable, "no daemon answers at {}; start one with `shoal serve`", where());
+    return fail(ErrorCode::kUnreachable, "no daemon answers at {}; start one with `shoal serve`",
+                where());
   }
   if (code != CURLE_OK) {
-    return fail(ErrorCode::kUnreachable, "the connection to the daemon at {} broke: {}", where(), curl_easy_strerror(code));
+    return fail(ErrorCode::kUnreachable, "the connection to the daemon at {} broke: {}", where(),
+                curl_easy_strerror(code));
   }
   if (call.status >= 400) return std::unexpected(error_of(call.received, call.status));
   return {};
@@ -110,7 +123,8 @@ Result<Json> Client::post(const std::string& path, const Json& body) {
   return parse_json(call.received);
 }
 
-Status Client::stream(const std::string& path, const Json& body, const std::function<bool(std::string_view)>& on_line) {
+Status Client::stream(const std::string& path, const Json& body,
+                      const std::function<bool(std::string_view)>& on_line) {
   Call call;
   call.path = path;
   call.body = &body;

@@ -17,7 +17,8 @@ namespace {
 
 std::string default_home() {
   if (const char* home = std::getenv("SHOAL_HOME"); home != nullptr && *home != '\0') return home;
-  if (const char* data = std::getenv("XDG_DATA_HOME"); data != nullptr && *data != '\0') return std::string(data) + "/shoal";
+  if (const char* data = std::getenv("XDG_DATA_HOME"); data != nullptr && *data != '\0')
+    return std::string(data) + "/shoal";
   const char* home = std::getenv("HOME");
   return std::string(home != nullptr ? home : "/root") + "/.local/share/shoal";
 }
@@ -57,7 +58,8 @@ std::string suggestion(const std::string& typed, const std::vector<std::string>&
 
 std::vector<std::string> names_of(const CLI::App& app) {
   std::vector<std::string> names;
-  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) names.push_back(command->get_name());
+  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; }))
+    names.push_back(command->get_name());
   return names;
 }
 
@@ -76,34 +78,45 @@ int usage_error(const CLI::App& app, const CLI::ParseError& error, int argc, cha
     const std::string flag = word.substr(0, word.find('='));
     if (word.starts_with("--")) {
       std::vector<std::string> flags;
-      for (const CLI::App* level = deepest; level != nullptr; level = level->get_parent()) add_flags_of(*level, flags);
+      for (const CLI::App* level = deepest; level != nullptr; level = level->get_parent())
+        add_flags_of(*level, flags);
       if (std::find(flags.begin(), flags.end(), flag) == flags.end()) {
         sentence = fmt::format("there is no flag '{}'{}", flag, suggestion(flag, flags));
         break;
       }
     }
   }
-  if (deepest->get_subcommands().empty() && !deepest->get_subcommands([](const CLI::App*) { return true; }).empty()) {
+  if (deepest->get_subcommands().empty() &&
+      !deepest->get_subcommands([](const CLI::App*) { return true; }).empty()) {
     for (int i = 1; i < argc; ++i) {
       const std::string word = argv[i];
       if (word.starts_with("-") || word == deepest->get_name()) continue;
-      sentence = fmt::format("there is no command '{}'{}", word, suggestion(word, names_of(*deepest)));
+      sentence =
+          fmt::format("there is no command '{}'{}", word, suggestion(word, names_of(*deepest)));
       break;
     }
   }
-  fmt::print(stderr, "shoal: {}\nTry `shoal {}--help`.\n", sentence, deepest == &app ? "" : deepest->get_name() + " ");
+  fmt::print(stderr, "shoal: {}\nTry `shoal {}--help`.\n", sentence,
+             deepest == &app ? "" : deepest->get_name() + " ");
   return exit_code(ErrorCode::kInvalidArgument);
 }
 
 void add_common_flags(CLI::App& app, Common& common) {
   app.add_flag("--json", common.json, "Print JSON");
   app.add_flag("--quiet,-q", common.quiet, "Say only what matters");
-  app.add_option("--home", common.home, "All state of this node (SHOAL_HOME)")->default_str(common.home);
-  app.add_option("--host", common.host, "Talk to the API of this host instead of this node (SHOAL_HOST)");
+  app.add_option("--home", common.home, "All state of this node (SHOAL_HOME)")
+      ->default_str(common.home);
+  app.add_option("--host", common.host,
+                 "Talk to the API of this host instead of this node (SHOAL_HOST)");
   app.add_option("--api-key", common.api_key, "Key for that API (SHOAL_API_KEY)");
-  app.add_option("--threads,-t", common.threads, "Threads that compute (default: every usable core)")->check(CLI::Range(1, 1024));
-  app.add_option("--context,-c", common.context, "Context in tokens (default: the largest that fits)")->check(CLI::Range(int64_t{1}, int64_t{1} << 31));
-  app.add_option("--max-tokens,-n", common.max_tokens, "Tokens to generate at most")->check(CLI::Range(int64_t{0}, int64_t{1} << 31));
+  app.add_option("--threads,-t", common.threads,
+                 "Threads that compute (default: every usable core)")
+      ->check(CLI::Range(1, 1024));
+  app.add_option("--context,-c", common.context,
+                 "Context in tokens (default: the largest that fits)")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 31));
+  app.add_option("--max-tokens,-n", common.max_tokens, "Tokens to generate at most")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 31));
   app.add_option("--isa", common.isa, "Instruction set: reference, avx2, avx512, amx (SHOAL_ISA)");
   app.add_option("--seed", common.seed, "Seed of the sampler");
   app.add_option("--temperature", common.temperature, "0 is greedy")->check(CLI::Range(0.0, 100.0));
@@ -120,32 +133,49 @@ struct Parsed {
 
 void add_serve(CLI::App& app, Parsed& parsed) {
   CLI::App* serve = app.add_subcommand("serve", "The daemon: start one on every machine");
-  serve->add_option("--listen", parsed.serve.listen, "Address of the API")->default_str(parsed.serve.listen);
-  serve->add_option("--cluster-listen", parsed.serve.cluster_listen, "Address for other nodes")->default_str(parsed.serve.cluster_listen);
-  serve->add_option("--peer", parsed.serve.peers, "HOST:PORT of a member, where nodes cannot find each other (repeatable)");
-  serve->add_option("--memory", parsed.memory, "Memory that models may use, such as 8GB (default: what the machine has)");
+  serve->add_option("--listen", parsed.serve.listen, "Address of the API")
+      ->default_str(parsed.serve.listen);
+  serve->add_option("--cluster-listen", parsed.serve.cluster_listen, "Address for other nodes")
+      ->default_str(parsed.serve.cluster_listen);
+  serve->add_option("--peer", parsed.serve.peers,
+                    "HOST:PORT of a member, where nodes cannot find each other (repeatable)");
+  serve->add_option("--memory", parsed.memory,
+                    "Memory that models may use, such as 8GB (default: what the machine has)");
   serve->add_option("--name", parsed.serve.name, "This node's name (default: the host's)");
-  serve->add_option("--link-mode", parsed.serve.link_mode, "Between workers: tls or plain")->check(CLI::IsMember({"tls", "plain"}))->default_str("tls");
-  serve->add_flag("--ephemeral", parsed.serve.ephemeral, "End with the process that started it")->group("");
+  serve->add_option("--link-mode", parsed.serve.link_mode, "Between workers: tls or plain")
+      ->check(CLI::IsMember({"tls", "plain"}))
+      ->default_str("tls");
+  serve->add_flag("--ephemeral", parsed.serve.ephemeral, "End with the process that started it")
+      ->group("");
 }
 
 void add_placing(CLI::App* command, PlanArguments& plan) {
-  command->add_option("model", plan.model, "Catalogue name, hf:owner/repo[:quant], or path of a GGUF")->required();
-  command->add_option("--sequences", plan.sequences, "Requests answered at once (default 4)")->check(CLI::Range(1, 1024));
-  command->add_option("--nodes", plan.nodes, "Exactly so many nodes (default: whatever is fastest)")->check(CLI::Range(1, 64));
+  command
+      ->add_option("model", plan.model, "Catalogue name, hf:owner/repo[:quant], or path of a GGUF")
+      ->required();
+  command->add_option("--sequences", plan.sequences, "Requests answered at once (default 4)")
+      ->check(CLI::Range(1, 1024));
+  command->add_option("--nodes", plan.nodes, "Exactly so many nodes (default: whatever is fastest)")
+      ->check(CLI::Range(1, 64));
 }
 
 void add_run(CLI::App& app, Parsed& parsed) {
-  CLI::App* run = app.add_subcommand("run", "Place a model if needed, then answer, or chat when there is no prompt");
-  run->add_option("model", parsed.run.model, "Catalogue name, hf:owner/repo[:quant], or path of a GGUF")->required();
+  CLI::App* run = app.add_subcommand(
+      "run", "Place a model if needed, then answer, or chat when there is no prompt");
+  run->add_option("model", parsed.run.model,
+                  "Catalogue name, hf:owner/repo[:quant], or path of a GGUF")
+      ->required();
   run->add_option("prompt", parsed.run.prompt, "What to ask; may come from a pipe instead");
   run->add_option("--system", parsed.run.system, "System message");
   run->add_flag("--raw", parsed.run.raw, "Continue the prompt as it is, without the chat template");
   run->add_option("--nodes", parsed.run.nodes, "Exactly so many nodes")->check(CLI::Range(1, 64));
-  run->add_option("--sequences", parsed.run.sequences, "Requests answered at once (default 4)")->check(CLI::Range(1, 1024));
+  run->add_option("--sequences", parsed.run.sequences, "Requests answered at once (default 4)")
+      ->check(CLI::Range(1, 1024));
   run->add_option("--top-k", parsed.run.top_k, "Sample from the k likeliest");
-  run->add_option("--top-p", parsed.run.top_p, "Sample from the likeliest that make up this probability");
-  run->add_option("--min-p", parsed.run.min_p, "Sample from those at least so likely, relative to the best");
+  run->add_option("--top-p", parsed.run.top_p,
+                  "Sample from the likeliest that make up this probability");
+  run->add_option("--min-p", parsed.run.min_p,
+                  "Sample from those at least so likely, relative to the best");
   run->add_option("--stop", parsed.run.stop, "End the answer at this text (repeatable)");
 }
 
@@ -153,26 +183,37 @@ void add_cluster(CLI::App& app, Parsed& parsed) {
   CLI::App* cluster = app.add_subcommand("cluster", "Which machines belong together");
   cluster->require_subcommand(1);
   cluster->add_subcommand("invite", "Print a code that lets one machine join, for ten minutes");
-  cluster->add_subcommand("join", "Join the cluster of the code")->add_option("code", parsed.code)->required();
+  cluster->add_subcommand("join", "Join the cluster of the code")
+      ->add_option("code", parsed.code)
+      ->required();
   cluster->add_subcommand("leave", "Become a cluster of one again");
-  cluster->add_subcommand("remove", "Take a node out of the cluster")->add_option("node", parsed.node, "Name or id")->required();
+  cluster->add_subcommand("remove", "Take a node out of the cluster")
+      ->add_option("node", parsed.node, "Name or id")
+      ->required();
 }
 
 void add_commands(CLI::App& app, Parsed& parsed) {
   add_serve(app, parsed);
   add_run(app, parsed);
   app.add_subcommand("pull", "Download a model")->add_option("model", parsed.model)->required();
-  app.add_subcommand("list", "Models on disk")->add_flag("--catalogue", parsed.catalogue, "Those that can be pulled");
-  app.add_subcommand("rm", "Delete a model from disk")->add_option("model", parsed.model)->required();
+  app.add_subcommand("list", "Models on disk")
+      ->add_flag("--catalogue", parsed.catalogue, "Those that can be pulled");
+  app.add_subcommand("rm", "Delete a model from disk")
+      ->add_option("model", parsed.model)
+      ->required();
   CLI::App* inspect = app.add_subcommand("inspect", "What a model's file says");
   inspect->add_option("model", parsed.model, "Name or path")->required();
   inspect->add_flag("--card", parsed.card, "Only what placement needs, as JSON");
-  CLI::App* plan = app.add_subcommand("plan", "What each plan would give and need, and why the others were refused");
+  CLI::App* plan = app.add_subcommand(
+      "plan", "What each plan would give and need, and why the others were refused");
   add_placing(plan, parsed.plan);
-  plan->add_option("--topology", parsed.plan.topology_path, "Plan for the nodes of this file instead");
+  plan->add_option("--topology", parsed.plan.topology_path,
+                   "Plan for the nodes of this file instead");
   add_placing(app.add_subcommand("place", "Place a model and leave it running"), parsed.plan);
   app.add_subcommand("ps", "Models that run");
-  app.add_subcommand("stop", "Stop a model that runs")->add_option("model", parsed.model)->required();
+  app.add_subcommand("stop", "Stop a model that runs")
+      ->add_option("model", parsed.model)
+      ->required();
   app.add_subcommand("nodes", "The nodes of the cluster and the links between them");
   app.add_subcommand("status", "This node");
   add_cluster(app, parsed);
@@ -219,7 +260,8 @@ int dispatch(const CLI::App& app, Parsed& parsed) {
   if (name == "perplexity") return perplexity_command(common, parsed.model, parsed.file);
   if (name == "tokenize") {
     const bool given = command->get_option("text")->count() > 0;
-    return tokenize_command(common, parsed.model, given ? std::optional(parsed.text) : std::nullopt);
+    return tokenize_command(common, parsed.model,
+                            given ? std::optional(parsed.text) : std::nullopt);
   }
   SHOAL_CHECK(name == "cluster");
   const std::string verb = command->get_subcommands().front()->get_name();
@@ -261,7 +303,8 @@ int run_command_line(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return usage_error(app, error, argc, argv);
   }
-  if (const Result<Isa> isa = choose_isa(parsed.common.isa); !isa) return report(parsed.common, isa.error());
+  if (const Result<Isa> isa = choose_isa(parsed.common.isa); !isa)
+    return report(parsed.common, isa.error());
   return dispatch(app, parsed);
 }
 

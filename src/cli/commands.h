@@ -18,7 +18,7 @@ struct Common {
   std::string api_key;
   bool json = false;
   bool quiet = false;
-  int threads = 0;                     // 0: all usable cores
+  int threads = 0;  // 0: all usable cores
   std::string isa;
   int64_t context = 0;
   int64_t max_tokens = -1;
@@ -32,7 +32,7 @@ struct RunArguments {
   std::string model;
   std::optional<std::string> prompt;
   std::string system;
-  bool raw = false;        // continue the prompt, without the chat template
+  bool raw = false;  // continue the prompt, without the chat template
   int nodes = 0;
   int64_t sequences = 0;
   std::optional<double> top_p, min_p;
@@ -61,18 +61,21 @@ int list_command(const Common& common, bool catalogue);
 int rm_command(const Common& common, const std::string& model);
 int inspect_model_command(const Common& common, const std::string& model, bool card_only);
 int perplexity_command(const Common& common, const std::string& model, const std::string& file);
-int tokenize_command(const Common& common, const std::string& model, std::optional<std::string> text);
+int tokenize_command(const Common& common, const std::string& model,
+                     std::optional<std::string> text);
 int invite_command(const Common& common);
 int join_command(const Common& common, const std::string& code);
 int leave_command(const Common& common);
 int remove_command(const Common& common, const std::string& node);
 
-// "shoal: sentence" on standard error (and {"error":...} on standard output with --json); the error's exit code.
+// "shoal: sentence" on standard error (and {"error":...} on standard output with --json); the
+// error's exit code.
 int report(const Common& common, const Error& error);
 
 // Pulls with a progress bar. `model` is a catalogue name or hf:... name.
 Status pull_with_progress(const Common& common, const std::string& model);
-// Asks the daemon to place the model, pulling it first when it is not on disk; shows progress. Returns the instance.
+// Asks the daemon to place the model, pulling it first when it is not on disk; shows progress.
+// Returns the instance.
 Result<Json> place_model(const Common& common, Client& client, const PlanArguments& arguments);
 // A path becomes absolute, as the daemon has another working directory; names stay.
 std::string model_for_daemon(const std::string& model);

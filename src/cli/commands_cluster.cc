@@ -6,7 +6,8 @@
 namespace shoal::cli {
 namespace {
 
-int cluster_call(const Common& common, const std::string& verb, const Json& body, const std::string& done) {
+int cluster_call(const Common& common, const std::string& verb, const Json& body,
+                 const std::string& done) {
   Client client = common.client();
   const Result<Json> answer = client.post("/admin/cluster/" + verb, body);
   if (!answer) return report(common, answer.error());
@@ -28,13 +29,17 @@ int invite_command(const Common& common) {
     std::cout << dump_json(*answer, 2) << '\n';
     return 0;
   }
-  if (!common.quiet) fmt::print(stderr, "On the other machine, within ten minutes: shoal cluster join CODE, with this code:\n");
+  if (!common.quiet)
+    fmt::print(
+        stderr,
+        "On the other machine, within ten minutes: shoal cluster join CODE, with this code:\n");
   std::cout << answer->value("code", "") << '\n';
   return 0;
 }
 
 int join_command(const Common& common, const std::string& code) {
-  return cluster_call(common, "join", {{"code", code}}, "This node has joined; `shoal nodes` shows the cluster.");
+  return cluster_call(common, "join", {{"code", code}},
+                      "This node has joined; `shoal nodes` shows the cluster.");
 }
 
 int leave_command(const Common& common) {
@@ -42,7 +47,8 @@ int leave_command(const Common& common) {
 }
 
 int remove_command(const Common& common, const std::string& node) {
-  return cluster_call(common, "remove", {{"node", node}}, fmt::format("{} is no longer a member.", node));
+  return cluster_call(common, "remove", {{"node", node}},
+                      fmt::format("{} is no longer a member.", node));
 }
 
 }  // namespace shoal::cli

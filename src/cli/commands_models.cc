@@ -1,4 +1,5 @@
-// pull, list, rm, inspect, perplexity, tokenize: models on this machine's disk, with or without a daemon.
+// pull, list, rm, inspect, perplexity, tokenize: models on this machine's disk, with or without a
+// daemon.
 #include <unistd.h>
 
 #include <algorithm>
@@ -21,17 +22,26 @@ namespace {
 
 std::string phase_of(const PullEvent& event, const std::string& model) {
   switch (event.phase) {
-    case PullEvent::Phase::kWaiting: return "waiting for another pull of " + model;
-    case PullEvent::Phase::kChecking: return "checking " + model;
-    case PullEvent::Phase::kDownloading: return "pulling " + model;
-    case PullEvent::Phase::kUnpacking: return "unpacking " + model;
-    case PullEvent::Phase::kNote: break;
+    case PullEvent::Phase::kWaiting:
+      return "waiting for another pull of " + model;
+    case PullEvent::Phase::kChecking:
+      return "checking " + model;
+    case PullEvent::Phase::kDownloading:
+      return "pulling " + model;
+    case PullEvent::Phase::kUnpacking:
+      return "unpacking " + model;
+    case PullEvent::Phase::kNote:
+      break;
   }
   return event.note;
 }
 
 Json to_json(const ModelFile& file) {
-  return {{"name", file.name}, {"path", file.path}, {"sha256", file.sha256}, {"size_bytes", file.size_bytes}, {"source", file.source}};
+  return {{"name", file.name},
+          {"path", file.path},
+          {"sha256", file.sha256},
+          {"size_bytes", file.size_bytes},
+          {"source", file.source}};
 }
 
 Result<ModelFile> pull(const Common& common, const std::string& model) {
@@ -83,7 +93,8 @@ int pull_command(const Common& common, const std::string& model) {
   if (common.json) {
     std::cout << dump_json(to_json(*file), 2) << '\n';
   } else if (!common.quiet) {
-    fmt::print(stderr, "{} is at {} ({}, SHA-256 {}...)\n", file->name, file->path, format_bytes(file->size_bytes), file->sha256.substr(0, 12));
+    fmt::print(stderr, "{} is at {} ({}, SHA-256 {}...)\n", file->name, file->path,
+               format_bytes(file->size_bytes), file->sha256.substr(0, 12));
   }
   return 0;
 }
@@ -103,7 +114,8 @@ int list_command(const Common& common, bool catalogue) {
     if (common.json) {
       std::cout << dump_json(Json{{"models", list}}, 2) << '\n';
     } else if (files->empty()) {
-      fmt::print(stderr, "No models yet. `shoal list --catalogue` shows what `shoal pull` can fetch.\n");
+      fmt::print(stderr,
+                 "No models yet. `shoal list --catalogue` shows what `shoal pull` can fetch.\n");
     } else {
       std::cout << table.text();
     }
@@ -113,7 +125,8 @@ int list_command(const Common& common, bool catalogue) {
   if (!known) return report(common, known.error());
   Table table({"model", "parameters", "type", "size", "licence", "title"});
   for (const CatalogueEntry& entry : known->entries()) {
-    const bool here = std::any_of(files->begin(), files->end(), [&](const ModelFile& file) { return file.name == entry.name; });
+    const bool here = std::any_of(files->begin(), files->end(),
+                                  [&](const ModelFile& file) { return file.name == entry.name; });
     list.push_back({{"name", entry.name},
                     {"title", entry.title},
                     {"licence", entry.licence},
@@ -122,8 +135,10 @@ int list_command(const Common& common, bool catalogue) {
                     {"size_bytes", entry.size_bytes},
                     {"sha256", entry.sha256},
                     {"on_disk", here}});
-    table.add({entry.name, fmt::format("{:.2f} B", static_cast<double>(entry.parameter_count) / 1e9), entry.quantisation,
-               format_bytes(entry.size_bytes), entry.licence, entry.title + (here ? " (on disk)" : "")});
+    table.add({entry.name,
+               fmt::format("{:.2f} B", static_cast<double>(entry.parameter_count) / 1e9),
+               entry.quantisation, format_bytes(entry.size_bytes), entry.licence,
+               entry.title + (here ? " (on disk)" : "")});
   }
   std::cout << (common.json ? dump_json(Json{{"models", list}}, 2) + "\n" : table.text());
   return 0;
@@ -132,8 +147,10 @@ int list_command(const Common& common, bool catalogue) {
 int rm_command(const Common& common, const std::string& model) {
   const Result<std::unique_ptr<Store>> store = Store::open(common.home);
   if (!store) return report(common, store.error());
-  if (const Result<ModelFile> file = (*store)->resolve(model); file && !file->sha256.empty() && runs(common, *file)) {
-    return report(common, {ErrorCode::kConflict, fmt::format("{} is running; `shoal stop {}` first", model, model)});
+  if (const Result<ModelFile> file = (*store)->resolve(model);
+      file && !file->sha256.empty() && runs(common, *file)) {
+    return report(common, {ErrorCode::kConflict,
+                           fmt::format("{} is running; `shoal stop {}` first", model, model)});
   }
   const Status removed = (*store)->remove(model);
   if (!removed) return report(common, removed.error());
@@ -161,22 +178,27 @@ int perplexity_command(const Common& common, const std::string& model, const std
   options.threads = common.threads;
   options.isa = common.isa;
   const bool terminal = ::isatty(STDERR_FILENO) == 1 && !common.quiet;
-  const Result<PerplexityResult> result = perplexity(options, [&](int64_t done, int64_t all, double so_far) {
-    if (terminal) fmt::print(stderr, "\r\033[Kwindow {} of {}, perplexity {:.4f}", done, all, so_far);
-    return !interrupted();
-  });
+  const Result<PerplexityResult> result =
+      perplexity(options, [&](int64_t done, int64_t all, double so_far) {
+        if (terminal)
+          fmt::print(stderr, "\r\033[Kwindow {} of {}, perplexity {:.4f}", done, all, so_far);
+        return !interrupted();
+      });
   if (terminal) fmt::print(stderr, "\r\033[K");
   if (!result) return report(common, result.error());
   if (common.json) {
     std::cout << dump_json(to_json(*result), 2) << '\n';
   } else {
-    std::cout << fmt::format("perplexity {:.4f} +/- {:.4f} over {} tokens ({} windows of {}, the second half of each scored)\n",
-                             result->perplexity, result->uncertainty, result->tokens, result->windows, result->context);
+    std::cout << fmt::format(
+        "perplexity {:.4f} +/- {:.4f} over {} tokens ({} windows of {}, the second half of each "
+        "scored)\n",
+        result->perplexity, result->uncertainty, result->tokens, result->windows, result->context);
   }
   return 0;
 }
 
-int tokenize_command(const Common& common, const std::string& model, std::optional<std::string> text) {
+int tokenize_command(const Common& common, const std::string& model,
+                     std::optional<std::string> text) {
   const Result<std::string> path = path_of(common, model);
   if (!path) return report(common, path.error());
   if (!text) text = std::string(std::istreambuf_iterator<char>(std::cin), {});

@@ -25,7 +25,9 @@ void catch_interrupts() {
   sigaction(SIGINT, &action, nullptr);
 }
 
-bool interrupted() { return flag; }
+bool interrupted() {
+  return flag;
+}
 
 void clear_interrupt() {
   flag = false;

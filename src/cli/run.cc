@@ -46,8 +46,9 @@ Result<std::unique_ptr<OwnDaemon>> OwnDaemon::start(const Common& common) {
   daemon->pipe_ = UniqueFd(ends[1]);
   UniqueFd reading(ends[0]);
 
-  std::vector<std::string> words = {"/proc/self/exe", "serve", "--ephemeral", "--quiet", "--home", common.home,
-                                    "--listen", "127.0.0.1:0", "--cluster-listen", "127.0.0.1:0"};
+  std::vector<std::string> words = {"/proc/self/exe",   "serve",      "--ephemeral", "--quiet",
+                                    "--home",           common.home,  "--listen",    "127.0.0.1:0",
+                                    "--cluster-listen", "127.0.0.1:0"};
   if (common.threads > 0) words.insert(words.end(), {"--threads", std::to_string(common.threads)});
   if (!common.isa.empty()) words.insert(words.end(), {"--isa", common.isa});
   std::vector<char*> argv;
@@ -61,7 +62,8 @@ Result<std::unique_ptr<OwnDaemon>> OwnDaemon::start(const Common& common) {
   posix_spawnattr_t attributes;  // a group of its own: Ctrl-C is for us
   posix_spawnattr_init(&attributes);
   posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
-  const int error = ::posix_spawn(&daemon->pid_, argv[0], &actions, &attributes, argv.data(), environ);
+  const int error =
+      ::posix_spawn(&daemon->pid_, argv[0], &actions, &attributes, argv.data(), environ);
   posix_spawn_file_actions_destroy(&actions);
   posix_spawnattr_destroy(&attributes);
   if (error != 0) {
@@ -76,11 +78,13 @@ Result<std::unique_ptr<OwnDaemon>> OwnDaemon::start(const Common& common) {
     int status = 0;
     if (::waitpid(daemon->pid_, &status, WNOHANG) == daemon->pid_) {
       daemon->pid_ = -1;
-      return fail(ErrorCode::kUnreachable, "the daemon that was started for this run ended at once; it says why above");
+      return fail(ErrorCode::kUnreachable,
+                  "the daemon that was started for this run ended at once; it says why above");
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
-  return fail(ErrorCode::kDeadline, "the daemon that was started for this run did not answer within 20 s");
+  return fail(ErrorCode::kDeadline,
+              "the daemon that was started for this run did not answer within 20 s");
 }
 
 struct Asked {
@@ -88,8 +92,11 @@ struct Asked {
   bool chat;
 };
 
-Asked request_of(const Common& common, const RunArguments& arguments, const Json& messages, const std::string& prompt, bool chat) {
-  Json body = {{"model", model_for_daemon(arguments.model)}, {"stream", true}, {"stream_options", {{"include_usage", true}}}};
+Asked request_of(const Common& common, const RunArguments& arguments, const Json& messages,
+                 const std::string& prompt, bool chat) {
+  Json body = {{"model", model_for_daemon(arguments.model)},
+               {"stream", true},
+               {"stream_options", {{"include_usage", true}}}};
   if (chat) {
     body["messages"] = messages;
   } else {
@@ -128,13 +135,16 @@ Result<Answered> ask(Client& client, const Asked& asked, bool silent) {
       error = said;
       return true;
     }
-    if (event->contains("usage") && (*event)["usage"].is_object()) answered.usage = (*event)["usage"];
+    if (event->contains("usage") && (*event)["usage"].is_object())
+      answered.usage = (*event)["usage"];
     if (event->contains("timings")) answered.timings = (*event)["timings"];
     if (!event->contains("choices") || (*event)["choices"].empty()) return true;
     const Json& choice = (*event)["choices"][0];
-    if (choice.contains("finish_reason") && choice["finish_reason"].is_string()) answered.finish_reason = choice["finish_reason"];
+    if (choice.contains("finish_reason") && choice["finish_reason"].is_string())
+      answered.finish_reason = choice["finish_reason"];
     std::string piece = asked.chat ? "" : choice.value("text", "");
-    if (asked.chat && choice["delta"].contains("content") && choice["delta"]["content"].is_string()) piece = choice["delta"]["content"];
+    if (asked.chat && choice["delta"].contains("content") && choice["delta"]["content"].is_string())
+      piece = choice["delta"]["content"];
     if (piece.empty()) return true;
     if (answered.text.empty()) answered.first_token_s = seconds_since(start);
     answered.text += piece;
@@ -144,7 +154,8 @@ Result<Answered> ask(Client& client, const Asked& asked, bool silent) {
     }
     return true;
   };
-  const Status status = client.stream(asked.chat ? "/v1/chat/completions" : "/v1/completions", asked.body, on_line);
+  const Status status =
+      client.stream(asked.chat ? "/v1/chat/completions" : "/v1/completions", asked.body, on_line);
   if (!silent && !answered.text.empty() && answered.text.back() != '\n') std::fputc('\n', stdout);
   if (!status) return std::unexpected(status.error());
   if (error) return std::unexpected(*error);
@@ -154,7 +165,8 @@ Result<Answered> ask(Client& client, const Asked& asked, bool silent) {
 Json measurements(const Answered& answered) {
   Json json = {{"time_to_first_token_s", answered.first_token_s}};
   for (const char* name : {"prompt_tokens", "completion_tokens"}) {
-    if (answered.usage.is_object() && answered.usage.contains(name)) json[name] = answered.usage[name];
+    if (answered.usage.is_object() && answered.usage.contains(name))
+      json[name] = answered.usage[name];
   }
   if (json.contains("completion_tokens")) {
     json["output_tokens"] = json["completion_tokens"];
@@ -171,21 +183,30 @@ void show_measurements(const Common& common, const Json& instance, const Answere
   if (common.quiet) return;
   const Json m = measurements(answered);
   if (instance.is_object()) fmt::print(stderr, "\n{}", plan_line(instance));
-  fmt::print(stderr, "first token after {}, prefill {:.0f} tokens/s ({} tokens), decode {:.1f} tokens/s ({} tokens)\n",
-             format_duration(m.value("time_to_first_token_s", 0.0)), m.value("prefill_tokens_per_s", 0.0), m.value("prompt_tokens", 0),
+  fmt::print(stderr,
+             "first token after {}, prefill {:.0f} tokens/s ({} tokens), decode {:.1f} tokens/s "
+             "({} tokens)\n",
+             format_duration(m.value("time_to_first_token_s", 0.0)),
+             m.value("prefill_tokens_per_s", 0.0), m.value("prompt_tokens", 0),
              m.value("decode_tokens_per_s", 0.0), m.value("output_tokens", 0));
 }
 
 class Session {
  public:
   Session(const Common& common, const RunArguments& arguments, Json instance)
-      : common_(common), arguments_(arguments), client_(common.client()), instance_(std::move(instance)), chat_(!arguments.raw) {
-    if (!arguments.system.empty()) messages_.push_back({{"role", "system"}, {"content", arguments.system}});
+      : common_(common),
+        arguments_(arguments),
+        client_(common.client()),
+        instance_(std::move(instance)),
+        chat_(!arguments.raw) {
+    if (!arguments.system.empty())
+      messages_.push_back({{"role", "system"}, {"content", arguments.system}});
   }
 
   int answer_once(const std::string& prompt) {
     const Result<Answered> answered = exchange(prompt, common_.json);
-    if (!answered) return report(common_, interrupted() ? Error{ErrorCode::kCancelled, ""} : answered.error());
+    if (!answered)
+      return report(common_, interrupted() ? Error{ErrorCode::kCancelled, ""} : answered.error());
     if (common_.json) {
       Json result = measurements(*answered);
       result["text"] = answered->text;
@@ -201,14 +222,18 @@ class Session {
 
   int converse() {
     ChatInput input(common_.home + "/history");
-    fmt::print(stderr, "Chat with {}. /bye leaves, /clear forgets; a line ending in \\ or a \"\"\" block goes on.\n", arguments_.model);
+    fmt::print(stderr,
+               "Chat with {}. /bye leaves, /clear forgets; a line ending in \\ or a \"\"\" block "
+               "goes on.\n",
+               arguments_.model);
     while (true) {
       const std::optional<std::string> line = input.read();
       if (!line) return input.left_by_interrupt() ? exit_code(ErrorCode::kCancelled) : 0;
       if (line->empty()) continue;
       if (*line == "/bye" || *line == "/exit") return 0;
       if (*line == "/clear") {
-        while (!messages_.empty() && messages_.back()["role"] != "system") messages_.erase(messages_.size() - 1);
+        while (!messages_.empty() && messages_.back()["role"] != "system")
+          messages_.erase(messages_.size() - 1);
         continue;
       }
       clear_interrupt();
@@ -218,7 +243,8 @@ class Session {
         clear_interrupt();
       } else if (!answered) {
         report(common_, answered.error());
-        if (answered.error().code == ErrorCode::kUnreachable && !client_.get("/v1/models")) return exit_code(ErrorCode::kUnreachable);
+        if (answered.error().code == ErrorCode::kUnreachable && !client_.get("/v1/models"))
+          return exit_code(ErrorCode::kUnreachable);
       } else {
         show_measurements(common_, instance_, *answered);
       }
@@ -226,12 +252,15 @@ class Session {
   }
 
  private:
-  // One turn. A turn that failed or was stopped is forgotten, so that the next one starts from what both sides saw.
+  // One turn. A turn that failed or was stopped is forgotten, so that the next one starts from what
+  // both sides saw.
   Result<Answered> exchange(const std::string& prompt, bool silent) {
     if (chat_) messages_.push_back({{"role", "user"}, {"content", prompt}});
-    Result<Answered> answered = ask(client_, request_of(common_, arguments_, messages_, prompt, chat_), silent);
+    Result<Answered> answered =
+        ask(client_, request_of(common_, arguments_, messages_, prompt, chat_), silent);
     if (chat_ && !answered && answered.error().code == ErrorCode::kUnsupported) {
-      if (!common_.quiet) fmt::print(stderr, "This model has no chat template: it continues the text instead.\n");
+      if (!common_.quiet)
+        fmt::print(stderr, "This model has no chat template: it continues the text instead.\n");
       chat_ = false;
       messages_.clear();
       return ask(client_, request_of(common_, arguments_, messages_, prompt, chat_), silent);
@@ -258,7 +287,8 @@ Result<std::string> read_standard_input() {
   char buffer[65536];
   while (true) {
     const ssize_t got = ::read(STDIN_FILENO, buffer, sizeof buffer);
-    if (got < 0 && errno == EINTR && interrupted()) return fail(ErrorCode::kCancelled, "interrupted");
+    if (got < 0 && errno == EINTR && interrupted())
+      return fail(ErrorCode::kCancelled, "interrupted");
     if (got < 0) return system_error("cannot read", "standard input");
     if (got == 0) return text;
     text.append(buffer, static_cast<size_t>(got));
@@ -274,7 +304,9 @@ int run_model(const Common& common, const RunArguments& arguments) {
     Result<std::string> text = read_standard_input();
     if (!text) return report(common, text.error());
     prompt = std::move(*text);
-    if (prompt->empty()) return report(common, {ErrorCode::kInvalidArgument, "the prompt from standard input is empty"});
+    if (prompt->empty())
+      return report(common,
+                    {ErrorCode::kInvalidArgument, "the prompt from standard input is empty"});
   }
 
   Client client = common.client();
@@ -286,8 +318,10 @@ int run_model(const Common& common, const RunArguments& arguments) {
       if (!started) return report(common, started.error());
       daemon = std::move(*started);
     }
-    Result<Json> placed = place_model(common, client, {arguments.model, "", arguments.sequences, arguments.nodes});
-    if (!placed) return report(common, interrupted() ? Error{ErrorCode::kCancelled, ""} : placed.error());
+    Result<Json> placed =
+        place_model(common, client, {arguments.model, "", arguments.sequences, arguments.nodes});
+    if (!placed)
+      return report(common, interrupted() ? Error{ErrorCode::kCancelled, ""} : placed.error());
     instance = std::move(*placed);
   }
   Session session(common, arguments, instance);

@@ -16,7 +16,8 @@ constexpr size_t kGap = 2;
 
 // Characters, not bytes: names may hold any UTF-8.
 size_t columns_of(std::string_view text) {
-  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
+  return static_cast<size_t>(
+      std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
 }
 
 }  // namespace
@@ -41,8 +42,12 @@ std::string wrapped(std::string_view text, size_t width, size_t indent) {
   return result;
 }
 
-Table::Table(std::vector<std::string> headings) { rows_.push_back(std::move(headings)); }
-void Table::add(std::vector<std::string> row) { rows_.push_back(std::move(row)); }
+Table::Table(std::vector<std::string> headings) {
+  rows_.push_back(std::move(headings));
+}
+void Table::add(std::vector<std::string> row) {
+  rows_.push_back(std::move(row));
+}
 
 std::string Table::text() const {
   std::vector<size_t> widths(rows_[0].size(), 0);
@@ -69,7 +74,9 @@ std::string Table::text() const {
 }
 
 Progress::Progress(bool quiet) : quiet_(quiet), terminal_(isatty(STDERR_FILENO) == 1) {}
-Progress::~Progress() { clear(); }
+Progress::~Progress() {
+  clear();
+}
 
 void Progress::show(const std::string& phase, uint64_t done, uint64_t total) {
   if (quiet_) return;
@@ -78,7 +85,9 @@ void Progress::show(const std::string& phase, uint64_t done, uint64_t total) {
     phase_ = phase;
     phase_start_ = now;
     phase_start_bytes_ = done;
-    if (!terminal_) std::fprintf(stderr, "%s%s\n", phase.c_str(), total > 0 ? fmt::format(" ({})", format_bytes(total)).c_str() : "");
+    if (!terminal_)
+      std::fprintf(stderr, "%s%s\n", phase.c_str(),
+                   total > 0 ? fmt::format(" ({})", format_bytes(total)).c_str() : "");
   } else if (now - last_drawn_ < std::chrono::milliseconds(100) && (total == 0 || done < total)) {
     return;
   }
@@ -88,12 +97,13 @@ void Progress::show(const std::string& phase, uint64_t done, uint64_t total) {
   if (total > 0) {
     const double part = std::min(1.0, static_cast<double>(done) / static_cast<double>(total));
     const auto filled = static_cast<size_t>(part * 24);
-    line = fmt::format("{} [{}{}] {:3.0f}% {}", phase.substr(0, 30), std::string(filled, '#'), std::string(24 - filled, '.'),
-                       part * 100, format_bytes(total));
+    line = fmt::format("{} [{}{}] {:3.0f}% {}", phase.substr(0, 30), std::string(filled, '#'),
+                       std::string(24 - filled, '.'), part * 100, format_bytes(total));
     const double seconds = std::chrono::duration<double>(now - phase_start_).count();
     if (seconds > 0.5 && done > phase_start_bytes_) {
       const double rate = static_cast<double>(done - phase_start_bytes_) / seconds;
-      line += fmt::format(", {} left", format_duration(static_cast<double>(total - std::min(done, total)) / rate));
+      line += fmt::format(
+          ", {} left", format_duration(static_cast<double>(total - std::min(done, total)) / rate));
     }
   }
   std::fprintf(stderr, "\r\033[K%s", line.c_str());

@@ -1,5 +1,5 @@
-// What people see: tables at 80 columns, progress bars on a terminal. Answers go to standard output, all else to standard
-// error. One thread.
+// What people see: tables at 80 columns, progress bars on a terminal. Answers go to standard
+// output, all else to standard error. One thread.
 #pragma once
 
 #include <cstdint>

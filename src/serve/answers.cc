@@ -17,7 +17,9 @@ boost::asio::awaitable<void> refuse(http::Exchange& exchange, Error error) {
 Error error_of(const http::Response& response) {
   const Result<Json> said = parse_json(response.body);
   const std::optional<Error> error = said ? error_from_json(*said) : std::nullopt;
-  return error.value_or(Error{ErrorCode::kInternal, fmt::format("the other node answered with status {}", response.status)});
+  return error.value_or(
+      Error{ErrorCode::kInternal,
+            fmt::format("the other node answered with status {}", response.status)});
 }
 
 }  // namespace shoal::serve

@@ -1,4 +1,5 @@
-// JSON answers to other nodes and to the command line; errors as error_json() with the status of their code.
+// JSON answers to other nodes and to the command line; errors as error_json() with the status of
+// their code.
 #pragma once
 
 #include "base/json.h"

@@ -8,12 +8,16 @@ namespace {
 constexpr int kAttempts = 20;
 constexpr std::chrono::milliseconds kBetweenAttempts{500};
 
-// A client's stream. A request whose lead is lost before it has begun to answer is sent again, to the instance as it is formed
-// anew: nobody has seen anything of it yet.
+// A client's stream. A request whose lead is lost before it has begun to answer is sent again, to
+// the instance as it is formed anew: nobody has seen anything of it yet.
 class RoutedStream final : public api::EventStream {
  public:
-  RoutedStream(Context& context, Router& router, GenerateRequest request, std::shared_ptr<serve::EventStream> stream)
-      : context_(context), router_(router), request_(std::move(request)), stream_(std::move(stream)) {}
+  RoutedStream(Context& context, Router& router, GenerateRequest request,
+               std::shared_ptr<serve::EventStream> stream)
+      : context_(context),
+        router_(router),
+        request_(std::move(request)),
+        stream_(std::move(stream)) {}
   ~RoutedStream() override { stream_->cancel(); }
 
   asio::awaitable<Event> next() override {
@@ -40,7 +44,8 @@ class RoutedStream final : public api::EventStream {
 
  private:
   bool may_be_sent_again(const Event& event) const {
-    return !begun_ && !cancelled_ && event.kind == Event::Kind::kError && event.error.code == ErrorCode::kUnreachable;
+    return !begun_ && !cancelled_ && event.kind == Event::Kind::kError &&
+           event.error.code == ErrorCode::kUnreachable;
   }
 
   Context& context_;
@@ -53,20 +58,25 @@ class RoutedStream final : public api::EventStream {
 
 }  // namespace
 
-asio::awaitable<Result<std::unique_ptr<api::EventStream>>> DaemonApi::start(GenerateRequest request) {
+asio::awaitable<Result<std::unique_ptr<api::EventStream>>> DaemonApi::start(
+    GenerateRequest request) {
   Result<std::shared_ptr<EventStream>> stream = co_await router_.start(request);
-  for (int attempt = 1; attempt < kAttempts && !stream && stream.error().code == ErrorCode::kUnreachable; ++attempt) {
+  for (int attempt = 1;
+       attempt < kAttempts && !stream && stream.error().code == ErrorCode::kUnreachable;
+       ++attempt) {
     co_await sleep_for(context_.loop, kBetweenAttempts);
     stream = co_await router_.start(request);
   }
   if (!stream) co_return std::unexpected(stream.error());
-  co_return std::make_unique<RoutedStream>(context_, router_, std::move(request), std::move(*stream));
+  co_return std::make_unique<RoutedStream>(context_, router_, std::move(request),
+                                           std::move(*stream));
 }
 
 std::vector<api::ModelEntry> DaemonApi::models() {
   std::vector<api::ModelEntry> entries;
   const auto known = [&](const std::string& id) {
-    return std::any_of(entries.begin(), entries.end(), [&](const api::ModelEntry& entry) { return entry.id == id; });
+    return std::any_of(entries.begin(), entries.end(),
+                       [&](const api::ModelEntry& entry) { return entry.id == id; });
   };
   for (const Json& instance : router_.all_instances()) {
     api::ModelEntry entry;

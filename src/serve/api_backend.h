@@ -1,4 +1,5 @@
-// What the daemon puts behind the API: the router's streams, the models on disk and running. On the loop's thread.
+// What the daemon puts behind the API: the router's streams, the models on disk and running. On the
+// loop's thread.
 #pragma once
 
 #include "api/api.h"
@@ -10,7 +11,8 @@ class DaemonApi final : public api::ApiBackend {
  public:
   DaemonApi(Context& context, Router& router) : context_(context), router_(router) {}
 
-  asio::awaitable<Result<std::unique_ptr<api::EventStream>>> start(GenerateRequest request) override;
+  asio::awaitable<Result<std::unique_ptr<api::EventStream>>> start(
+      GenerateRequest request) override;
   std::vector<api::ModelEntry> models() override;
   Json health() override;
 

@@ -44,7 +44,8 @@ Result<pid_t> spawn(const std::vector<std::string>& arguments, int output) {
 Status read_all(int input, std::string& text, Deadline deadline) {
   char buffer[65536];
   while (true) {
-    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now()).count();
+    const auto left =
+        std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now()).count();
     pollfd wait{input, POLLIN, 0};
     const int ready = left > 0 ? ::poll(&wait, 1, static_cast<int>(left)) : 0;
     if (ready < 0 && errno == EINTR) continue;
@@ -53,13 +54,15 @@ Status read_all(int input, std::string& text, Deadline deadline) {
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0) return {};
     text.append(buffer, static_cast<size_t>(got));
-    if (text.size() > kMostOutput) return fail(ErrorCode::kTooLarge, "a child process printed too much");
+    if (text.size() > kMostOutput)
+      return fail(ErrorCode::kTooLarge, "a child process printed too much");
   }
 }
 
 }  // namespace
 
-Result<std::string> run_child(const std::vector<std::string>& arguments, std::chrono::seconds timeout) {
+Result<std::string> run_child(const std::vector<std::string>& arguments,
+                              std::chrono::seconds timeout) {
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0) return system_error("cannot make", "a pipe");
   UniqueFd reading(ends[0]);
@@ -74,16 +77,22 @@ Result<std::string> run_child(const std::vector<std::string>& arguments, std::ch
   }
   SHOAL_TRY(read);
   if (WIFSIGNALED(status)) {
-    return fail(ErrorCode::kCorrupt, "reading the model's file ended with signal {}; the file is damaged, or this is a bug", WTERMSIG(status));
+    return fail(
+        ErrorCode::kCorrupt,
+        "reading the model's file ended with signal {}; the file is damaged, or this is a bug",
+        WTERMSIG(status));
   }
   if (WEXITSTATUS(status) == 0) return text;
   const Result<Json> said = parse_json(text);
-  if (const std::optional<Error> error = said ? error_from_json(*said) : std::nullopt) return std::unexpected(*error);
-  return fail(ErrorCode::kInternal, "reading the model's file failed with exit code {}", WEXITSTATUS(status));
+  if (const std::optional<Error> error = said ? error_from_json(*said) : std::nullopt)
+    return std::unexpected(*error);
+  return fail(ErrorCode::kInternal, "reading the model's file failed with exit code {}",
+              WEXITSTATUS(status));
 }
 
 Result<ModelCard> inspect_card(const std::string& path) {
-  SHOAL_ASSIGN(const std::string text, run_child({"inspect", "--card", "--json", "--quiet", path}, kInspectTimeout));
+  SHOAL_ASSIGN(const std::string text,
+               run_child({"inspect", "--card", "--json", "--quiet", path}, kInspectTimeout));
   SHOAL_ASSIGN(const Json json, parse_json(text));
   return model_card_from_json(json);
 }

@@ -19,10 +19,12 @@ struct Context {
 };
 
 // How to fetch the file with this checksum from another member. kUnreachable.
-inline Result<PeerSource> peer_source(Context& context, const std::string& node, const std::string& sha256) {
+inline Result<PeerSource> peer_source(Context& context, const std::string& node,
+                                      const std::string& sha256) {
   SHOAL_ASSIGN(const std::string address, context.node.reachable_address(node));
   const http::TlsIdentity& identity = context.node.tls();
-  return PeerSource{"https://" + address + "/control/files/" + sha256, node, identity.certificate_pem, identity.private_key_pem};
+  return PeerSource{"https://" + address + "/control/files/" + sha256, node,
+                    identity.certificate_pem, identity.private_key_pem};
 }
 
 }  // namespace shoal::serve

@@ -7,7 +7,8 @@ void EventStream::push(Event event) {
   if (event.kind == Event::Kind::kToken) {
     if (event.number < next_number_) return;
     if (event.number > next_number_) {
-      fail({ErrorCode::kInternal, fmt::format("token {} arrived where {} was expected; ask again", event.number, next_number_)});
+      fail({ErrorCode::kInternal, fmt::format("token {} arrived where {} was expected; ask again",
+                                              event.number, next_number_)});
       return;
     }
     ++next_number_;

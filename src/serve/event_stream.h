@@ -1,5 +1,5 @@
-// The events of one request on their way through a daemon: filled by a worker's frames or by another node's answer, emptied
-// by whoever serves the client. On the loop's thread.
+// The events of one request on their way through a daemon: filled by a worker's frames or by
+// another node's answer, emptied by whoever serves the client. On the loop's thread.
 #pragma once
 
 #include <deque>
@@ -12,7 +12,8 @@ namespace shoal::serve {
 
 class EventStream {
  public:
-  EventStream(asio::io_context& loop, std::function<void()> on_cancel) : arrived_(loop), on_cancel_(std::move(on_cancel)) {}
+  EventStream(asio::io_context& loop, std::function<void()> on_cancel)
+      : arrived_(loop), on_cancel_(std::move(on_cancel)) {}
   ~EventStream() { cancel(); }
   EventStream(const EventStream&) = delete;
   EventStream& operator=(const EventStream&) = delete;
@@ -22,8 +23,8 @@ class EventStream {
   void fail(Error error);
   // The next event; after kDone or kError do not call again.
   Task<Event> next();
-  // Nobody wants the rest: tells whoever produces it, and gives next() a last kError (kCancelled). Harmless when the stream
-  // has ended.
+  // Nobody wants the rest: tells whoever produces it, and gives next() a last kError (kCancelled).
+  // Harmless when the stream has ended.
   void cancel();
   bool ended() const { return ended_; }
 

@@ -13,29 +13,38 @@ namespace {
 constexpr std::chrono::seconds kControlTimeout{10};
 constexpr std::chrono::milliseconds kLook{250};  // between looks at what other nodes report
 constexpr std::chrono::seconds kMeasuring{5};    // of the link to a node that is new
-constexpr std::chrono::seconds kUnseen{5};       // a rank may stay unreported so long after it was ordered
+constexpr std::chrono::seconds kUnseen{
+    5};  // a rank may stay unreported so long after it was ordered
 
 Error failure_of(const Json& rank) {
-  return error_from_json(rank).value_or(Error{ErrorCode::kInternal, "a rank failed without saying why"});
+  return error_from_json(rank).value_or(
+      Error{ErrorCode::kInternal, "a rank failed without saying why"});
 }
 
 }  // namespace
 
 const char* name_of(Instance::State state) {
   switch (state) {
-    case Instance::State::kPlacing: return "placing";
-    case Instance::State::kForming: return "forming";
-    case Instance::State::kReady: return "ready";
-    case Instance::State::kRestarting: return "restarting";
-    case Instance::State::kFailed: return "failed";
-    case Instance::State::kStopped: return "stopped";
+    case Instance::State::kPlacing:
+      return "placing";
+    case Instance::State::kForming:
+      return "forming";
+    case Instance::State::kReady:
+      return "ready";
+    case Instance::State::kRestarting:
+      return "restarting";
+    case Instance::State::kFailed:
+      return "failed";
+    case Instance::State::kStopped:
+      return "stopped";
   }
   return "";
 }
 
 Instances::Instances(Context& context, LocalShards& shards) : context_(context), shards_(shards) {}
 
-std::shared_ptr<Instance> Instances::find(const std::string& model, const std::string& sha256) const {
+std::shared_ptr<Instance> Instances::find(const std::string& model,
+                                          const std::string& sha256) const {
   for (const auto& [id, instance] : instances_) {
     if (!instance->open() || instance->stopping) continue;
     if (instance->model == model || instance->id == model) return instance;
@@ -58,18 +67,21 @@ std::shared_ptr<Instance> Instances::place(const std::string& model, const Wish&
 Task<Status> Instances::wait(std::shared_ptr<Instance> instance, Deadline deadline) {
   while (instance->open() && instance->state != Instance::State::kReady) {
     if (Clock::now() >= deadline) {
-      co_return fail(ErrorCode::kBusy, "{} is {} still; try again in a moment", instance->model, name_of(instance->state));
+      co_return fail(ErrorCode::kBusy, "{} is {} still; try again in a moment", instance->model,
+                     name_of(instance->state));
     }
     co_await shards_.changed().wait(std::min<Deadline>(deadline, Clock::now() + kLook));
   }
   if (instance->state == Instance::State::kReady) co_return Status{};
-  if (instance->state == Instance::State::kStopped) co_return fail(ErrorCode::kUnreachable, "{} was stopped", instance->model);
+  if (instance->state == Instance::State::kStopped)
+    co_return fail(ErrorCode::kUnreachable, "{} was stopped", instance->model);
   co_return std::unexpected(instance->error);
 }
 
 Task<Status> Instances::stop(std::string model) {
   const std::shared_ptr<Instance> instance = find(model);
-  if (!instance) co_return fail(ErrorCode::kNotFound, "{} does not run here; `shoal ps` lists what runs", model);
+  if (!instance)
+    co_return fail(ErrorCode::kNotFound, "{} does not run here; `shoal ps` lists what runs", model);
   instance->stopping = true;
   shards_.changed().notify();
   while (instance->open()) co_await shards_.changed().wait(Clock::now() + kLook);
@@ -116,7 +128,8 @@ Task<void> Instances::keep(std::shared_ptr<Instance> instance) {
   shards_.changed().notify();
 }
 
-Task<Result<Placement>> Instances::plan(std::string model, Wish wish, std::optional<Topology> topology) {
+Task<Result<Placement>> Instances::plan(std::string model, Wish wish,
+                                        std::optional<Topology> topology) {
   Instance draft;
   draft.model = std::move(model);
   draft.wish = wish;
@@ -146,7 +159,9 @@ Task<Result<Placement>> Instances::place_file(Instance& instance) {
         if (!source) continue;
         instance.phase = fmt::format("fetching {} from {}", instance.model, peer.name);
         instance.phase_total_bytes = known.value("size_bytes", uint64_t{0});
-        const auto pull = [&] { return store.pull_from_peer(sha, instance.model, *source, instance.phase_total_bytes); };
+        const auto pull = [&] {
+          return store.pull_from_peer(sha, instance.model, *source, instance.phase_total_bytes);
+        };
         file = co_await offload(context_.pool, pull);
         if (file) break;
       }
@@ -172,13 +187,15 @@ Task<Result<Placement>> Instances::place_file(Instance& instance) {
   co_return shoal::place(context_.node.topology(), cards_[file->sha256], instance.wish);
 }
 
-// A node that has just joined or come back is measured within a moment; a plan without it would be a pity.
+// A node that has just joined or come back is measured within a moment; a plan without it would be
+// a pity.
 Task<void> Instances::await_measured_links() {
   const Deadline deadline = Clock::now() + kMeasuring;
   while (Clock::now() < deadline) {
     bool measured = true;
     for (const auto& peer : context_.node.peers()) {
-      if (peer.status == cluster::PeerStatus::kAlive && peer.link_round_trip_s == 0) measured = false;
+      if (peer.status == cluster::PeerStatus::kAlive && peer.link_round_trip_s == 0)
+        measured = false;
     }
     if (measured) co_return;
     co_await shards_.changed().wait(Clock::now() + kLook);
@@ -199,7 +216,8 @@ Task<Status> Instances::form(Instance& instance) {
   instance.state = Instance::State::kForming;
   shards_.changed().notify();
   if (Status reserved = co_await reserve_everywhere(instance); !reserved) co_return reserved;
-  if (Status ready = co_await await_state(instance, "reserved", kNoDeadline); !ready) co_return ready;
+  if (Status ready = co_await await_state(instance, "reserved", kNoDeadline); !ready)
+    co_return ready;
   if (Status committed = co_await commit_everywhere(instance); !committed) co_return committed;
   co_return co_await await_state(instance, "ready", kNoDeadline);
 }
@@ -239,8 +257,8 @@ std::vector<ShardReservation> Instances::reservations(const Instance& instance) 
 }
 
 Task<Status> Instances::tell(const std::string& node, const std::string& verb, Json body) {
-  const Result<Json> answer =
-      co_await context_.node.call(node, "/control/instance/" + verb, std::move(body), Clock::now() + kControlTimeout);
+  const Result<Json> answer = co_await context_.node.call(
+      node, "/control/instance/" + verb, std::move(body), Clock::now() + kControlTimeout);
   if (!answer) co_return std::unexpected(answer.error());
   co_return Status{};
 }
@@ -279,7 +297,8 @@ Task<void> Instances::release_everywhere(Instance& instance) {
   for (const PlannedRank& rank : instance.plan.ranks) {
     if (rank.node == context_.node.id()) continue;
     if (const Status told = co_await tell(rank.node, "release", body); !told) {
-      log::warn("{} could not be told to let go of {}: {}", rank.node_name, instance.model, told.error().message);
+      log::warn("{} could not be told to let go of {}: {}", rank.node_name, instance.model,
+                told.error().message);
     }
   }
 }
@@ -298,7 +317,9 @@ Result<Json> Instances::rank_state(const Instance& instance, size_t rank) const 
     }
     if (!peer.state.is_object()) break;
     for (const Json& shard : peer.state.value("shards", Json::array())) {
-      if (shard.value("instance", "") == instance.id && shard.value("generation", uint64_t{0}) == instance.generation) return shard;
+      if (shard.value("instance", "") == instance.id &&
+          shard.value("generation", uint64_t{0}) == instance.generation)
+        return shard;
     }
     return fail(ErrorCode::kNotFound, "rank {} is not reported by {}", rank, planned.node_name);
   }
@@ -309,7 +330,8 @@ Task<Status> Instances::await_state(Instance& instance, std::string_view state, 
   const auto begun = Clock::now();
   while (true) {
     if (instance.stopping) co_return fail(ErrorCode::kCancelled, "{} was stopped", instance.model);
-    if (Clock::now() > patience) co_return fail(ErrorCode::kDeadline, "{} took too long to form", instance.model);
+    if (Clock::now() > patience)
+      co_return fail(ErrorCode::kDeadline, "{} took too long to form", instance.model);
     size_t there = 0;
     uint64_t done = 0;
     uint64_t total = 0;
@@ -317,7 +339,8 @@ Task<Status> Instances::await_state(Instance& instance, std::string_view state, 
     for (size_t rank = 0; rank < instance.plan.ranks.size(); ++rank) {
       const Result<Json> seen = rank_state(instance, rank);
       if (!seen) {
-        if (seen.error().code == ErrorCode::kNotFound && Clock::now() - begun < kUnseen) continue;  // not heard of yet
+        if (seen.error().code == ErrorCode::kNotFound && Clock::now() - begun < kUnseen)
+          continue;  // not heard of yet
         co_return std::unexpected(seen.error());
       }
       const std::string now = seen->value("state", "");
@@ -350,7 +373,8 @@ Task<Error> Instances::watch(Instance& instance) {
 Result<uint64_t> Instances::next_generation() {
   const std::string path = context_.options.home + "/generation";
   uint64_t last = 0;
-  if (const Result<std::string> text = read_file(path, 64)) last = std::strtoull(text->c_str(), nullptr, 10);
+  if (const Result<std::string> text = read_file(path, 64))
+    last = std::strtoull(text->c_str(), nullptr, 10);
   SHOAL_TRY(write_file_atomically(path, std::to_string(last + 1)));
   return last + 1;
 }
@@ -370,7 +394,10 @@ Json Instances::describe(const Instance& instance) const {
   Json ranks = Json::array();
   for (size_t rank = 0; rank < instance.plan.ranks.size(); ++rank) {
     const PlannedRank& planned = instance.plan.ranks[rank];
-    Json row = {{"rank", rank}, {"node", planned.node}, {"node_name", planned.node_name}, {"state", "unknown"}};
+    Json row = {{"rank", rank},
+                {"node", planned.node},
+                {"node_name", planned.node_name},
+                {"state", "unknown"}};
     if (const Result<Json> seen = rank_state(instance, rank)) {
       for (const char* name : {"state", "stats", "pid"}) {
         if (seen->contains(name)) row[name] = (*seen)[name];

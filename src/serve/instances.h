@@ -1,5 +1,6 @@
-// The instances that this node coordinates: placed, formed over their nodes, watched, formed again when a rank is lost.
-// On the loop's thread; one coroutine per instance keeps it running until it is stopped.
+// The instances that this node coordinates: placed, formed over their nodes, watched, formed again
+// when a rank is lost. On the loop's thread; one coroutine per instance keeps it running until it
+// is stopped.
 #pragma once
 
 #include <map>
@@ -15,18 +16,18 @@ namespace shoal::serve {
 struct Instance {
   enum class State { kPlacing, kForming, kReady, kRestarting, kFailed, kStopped };
 
-  std::string id;               // 32 hexadecimal digits
-  std::string model;            // as asked
+  std::string id;     // 32 hexadecimal digits
+  std::string model;  // as asked
   Wish wish;
   State state = State::kPlacing;
-  Error error;                  // why it failed or restarts
-  std::string phase;            // while placing: "hashing x.gguf"
+  Error error;        // why it failed or restarts
+  std::string phase;  // while placing: "hashing x.gguf"
   uint64_t phase_done_bytes = 0;
   uint64_t phase_total_bytes = 0;
   uint64_t generation = 0;
   ModelFile file;
   Plan plan;
-  std::string reason;           // why this plan
+  std::string reason;  // why this plan
   bool stopping = false;
 
   bool open() const { return state != State::kFailed && state != State::kStopped; }

@@ -20,11 +20,16 @@ enum class State { kFetching, kReserved, kLoading, kReady, kFailed };
 
 const char* name_of(State state) {
   switch (state) {
-    case State::kFetching: return "fetching";
-    case State::kReserved: return "reserved";
-    case State::kLoading: return "loading";
-    case State::kReady: return "ready";
-    case State::kFailed: return "failed";
+    case State::kFetching:
+      return "fetching";
+    case State::kReserved:
+      return "reserved";
+    case State::kLoading:
+      return "loading";
+    case State::kReady:
+      return "ready";
+    case State::kFailed:
+      return "failed";
   }
   return "";
 }
@@ -51,13 +56,16 @@ struct LocalShards::Shard {
   std::vector<WaitingLink> waiting_links;
   std::map<uint64_t, std::weak_ptr<EventStream>> streams;
 
-  const PlannedRank& planned() const { return reservation.order.plan.ranks[static_cast<size_t>(reservation.order.rank)]; }
+  const PlannedRank& planned() const {
+    return reservation.order.plan.ranks[static_cast<size_t>(reservation.order.rank)];
+  }
   uint64_t generation() const { return reservation.order.generation; }
   uint64_t memory_bytes() const { return state == State::kFailed ? 0 : planned().memory_bytes; }
 
   std::chrono::duration<double> patience() const {
     const double speed = std::max(reservation.order.plan.prefill_tokens_per_s, 1.0);
-    return std::max<std::chrono::duration<double>>(kLeastPatience, std::chrono::duration<double>(20 * kRowsPerStep / speed));
+    return std::max<std::chrono::duration<double>>(
+        kLeastPatience, std::chrono::duration<double>(20 * kRowsPerStep / speed));
   }
 };
 
@@ -76,7 +84,8 @@ Result<ShardReservation> shard_reservation_from_json(const Json& json) {
   SHOAL_ASSIGN(reservation.coordinator, json_field<std::string>(json, "coordinator"));
   SHOAL_ASSIGN(const Json holders, json_field<Json>(json, "holders"));
   for (const Json& holder : holders) {
-    if (!holder.is_string()) return fail(ErrorCode::kInvalidArgument, "the field 'holders' is not a list of node ids");
+    if (!holder.is_string())
+      return fail(ErrorCode::kInvalidArgument, "the field 'holders' is not a list of node ids");
     reservation.holders.push_back(holder.get<std::string>());
   }
   return reservation;
@@ -105,7 +114,8 @@ Status LocalShards::reserve(ShardReservation reservation) {
   const std::string instance = to_hex(reservation.order.instance);
   const auto found = shards_.find(instance);
   if (found != shards_.end() && found->second->generation() >= reservation.order.generation) {
-    return fail(ErrorCode::kConflict, "generation {} of this instance is not newer than {}, which runs here",
+    return fail(ErrorCode::kConflict,
+                "generation {} of this instance is not newer than {}, which runs here",
                 reservation.order.generation, found->second->generation());
   }
   if (found != shards_.end()) release(instance, reservation.order.generation);
@@ -115,13 +125,15 @@ Status LocalShards::reserve(ShardReservation reservation) {
   shard->instance = instance;
   const PlannedRank& planned = shard->planned();
   if (planned.node != context_.node.id()) {
-    return fail(ErrorCode::kInvalidArgument, "rank {} belongs to another node", shard->reservation.order.rank);
+    return fail(ErrorCode::kInvalidArgument, "rank {} belongs to another node",
+                shard->reservation.order.rank);
   }
   const NodeFacts facts = context_.node.facts();
   const uint64_t reserved = reserved_bytes();
   if (planned.memory_bytes + reserved > facts.memory_bytes) {
-    return fail(ErrorCode::kDoesNotFit, "rank {} needs {} on {}, which has {} free of {}", shard->reservation.order.rank,
-                format_bytes(planned.memory_bytes), facts.name, format_bytes(facts.memory_bytes - std::min(facts.memory_bytes, reserved)),
+    return fail(ErrorCode::kDoesNotFit, "rank {} needs {} on {}, which has {} free of {}",
+                shard->reservation.order.rank, format_bytes(planned.memory_bytes), facts.name,
+                format_bytes(facts.memory_bytes - std::min(facts.memory_bytes, reserved)),
                 format_bytes(facts.memory_bytes));
   }
   shards_[instance] = shard;
@@ -133,7 +145,8 @@ Status LocalShards::reserve(ShardReservation reservation) {
 Task<void> LocalShards::fetch(std::shared_ptr<Shard> shard) {
   const Plan& plan = shard->reservation.order.plan;
   std::optional<ModelFile> file = context_.store.find_by_sha256(plan.sha256);
-  Error last{ErrorCode::kNotFound, fmt::format("no node of the cluster has the file of {}", plan.model)};
+  Error last{ErrorCode::kNotFound,
+             fmt::format("no node of the cluster has the file of {}", plan.model)};
   shard->total_bytes = plan.file_bytes;
   for (const std::string& holder : shard->reservation.holders) {
     if (file || shard->cancelled) break;
@@ -143,14 +156,16 @@ Task<void> LocalShards::fetch(std::shared_ptr<Shard> shard) {
       last = source.error();
       continue;
     }
-    log::info("fetching {} ({}) from {}", plan.model, format_bytes(plan.file_bytes), holder.substr(0, 8));
+    log::info("fetching {} ({}) from {}", plan.model, format_bytes(plan.file_bytes),
+              holder.substr(0, 8));
     Store& store = context_.store;
     const std::string name = shard->reservation.model_name;
     const auto pull = [&store, &source, &name, shard] {
       const Plan& wanted = shard->reservation.order.plan;
       return store.pull_from_peer(
           wanted.sha256, name, *source, wanted.file_bytes,
-          [shard](const PullEvent& event) { shard->done_bytes = event.done_bytes; }, &shard->cancelled);
+          [shard](const PullEvent& event) { shard->done_bytes = event.done_bytes; },
+          &shard->cancelled);
     };
     const Result<ModelFile> pulled = co_await offload(context_.pool, pull);
     if (pulled) {
@@ -173,17 +188,20 @@ Task<void> LocalShards::fetch(std::shared_ptr<Shard> shard) {
 Status LocalShards::commit(const std::string& instance, uint64_t generation) {
   const auto found = shards_.find(instance);
   if (found == shards_.end() || found->second->generation() != generation) {
-    return fail(ErrorCode::kNotFound, "generation {} of instance {} is not reserved here", generation, instance);
+    return fail(ErrorCode::kNotFound, "generation {} of instance {} is not reserved here",
+                generation, instance);
   }
   const std::shared_ptr<Shard>& shard = found->second;
   if (shard->state != State::kReserved) {
-    return fail(ErrorCode::kConflict, "instance {} is {} here, not reserved", instance, name_of(shard->state));
+    return fail(ErrorCode::kConflict, "instance {} is {} here, not reserved", instance,
+                name_of(shard->state));
   }
   WorkerOptions options;
   options.argv = {"/proc/self/exe", "worker"};
   options.name = fmt::format("worker of rank {}", shard->reservation.order.rank);
   const PlannedRank& planned = shard->planned();
-  options.memory_limit_bytes = planned.memory_bytes + planned.memory_bytes / 4 + kMemoryHeadroomBytes;
+  options.memory_limit_bytes =
+      planned.memory_bytes + planned.memory_bytes / 4 + kMemoryHeadroomBytes;
   WorkerCallbacks callbacks;
   std::weak_ptr<Shard> weak = shard;
   callbacks.on_frame = [this, weak](Json frame) {
@@ -192,7 +210,8 @@ Status LocalShards::commit(const std::string& instance, uint64_t generation) {
   callbacks.on_exit = [this, weak](WorkerExit exit) {
     if (const auto alive = weak.lock()) on_exit(*alive, exit);
   };
-  SHOAL_ASSIGN(shard->worker, WorkerProcess::spawn(context_.loop, std::move(options), std::move(callbacks)));
+  SHOAL_ASSIGN(shard->worker,
+               WorkerProcess::spawn(context_.loop, std::move(options), std::move(callbacks)));
   shard->state = State::kLoading;
   shard->last_progress = Clock::now();
   shard->reservation.order.threads = context_.node.facts().threads;
@@ -201,7 +220,8 @@ Status LocalShards::commit(const std::string& instance, uint64_t generation) {
   start["type"] = "start";
   SHOAL_TRY(shard->worker->send(start));
   for (WaitingLink& link : std::exchange(shard->waiting_links, {})) {
-    SHOAL_TRY(shard->worker->send(Json{{"type", "link"}, {"from_rank", link.from_rank}}, std::move(link.socket)));
+    SHOAL_TRY(shard->worker->send(Json{{"type", "link"}, {"from_rank", link.from_rank}},
+                                  std::move(link.socket)));
   }
   changed_.notify();
   return {};
@@ -214,15 +234,19 @@ void LocalShards::release(const std::string& instance, uint64_t up_to_generation
   shards_.erase(found);
   shard->cancelled = true;
   for (auto& [id, stream] : std::exchange(shard->streams, {})) {
-    if (const auto alive = stream.lock()) alive->fail({ErrorCode::kCancelled, "the model was stopped while it answered; ask again"});
+    if (const auto alive = stream.lock())
+      alive->fail({ErrorCode::kCancelled, "the model was stopped while it answered; ask again"});
   }
   if (shard->worker) {  // it lives on its own until it has left or the grace is over
     WorkerProcess* worker = shard->worker.get();
     worker->stop(kStopGrace);
-    asio::co_spawn(context_.loop, [](asio::io_context& loop, std::shared_ptr<Shard> leaving) -> Task<void> {
-      co_await sleep_for(loop, kStopGrace + std::chrono::seconds(1));
-      leaving->worker.reset();
-    }(context_.loop, shard), asio::detached);
+    asio::co_spawn(
+        context_.loop,
+        [](asio::io_context& loop, std::shared_ptr<Shard> leaving) -> Task<void> {
+          co_await sleep_for(loop, kStopGrace + std::chrono::seconds(1));
+          leaving->worker.reset();
+        }(context_.loop, shard),
+        asio::detached);
   }
   refresh_facts();
 }
@@ -235,7 +259,8 @@ void LocalShards::pass_link(const LinkPreamble& preamble, UniqueFd socket) {
   }
   Shard& shard = *found->second;
   if (shard.worker && (shard.state == State::kLoading)) {
-    (void)shard.worker->send(Json{{"type", "link"}, {"from_rank", preamble.from_rank}}, std::move(socket));
+    (void)shard.worker->send(Json{{"type", "link"}, {"from_rank", preamble.from_rank}},
+                             std::move(socket));
   } else if (shard.state == State::kReserved && shard.waiting_links.size() < 64) {
     shard.waiting_links.push_back({preamble.from_rank, std::move(socket), Clock::now()});
   }
@@ -243,7 +268,9 @@ void LocalShards::pass_link(const LinkPreamble& preamble, UniqueFd socket) {
 
 void LocalShards::on_frame(Shard& shard, const Json& frame) {
   shard.last_progress = Clock::now();
-  const std::string type = frame.is_object() && frame.contains("type") && frame["type"].is_string() ? frame["type"].get<std::string>() : "";
+  const std::string type = frame.is_object() && frame.contains("type") && frame["type"].is_string()
+                               ? frame["type"].get<std::string>()
+                               : "";
   if (type == "event") {
     const Result<uint64_t> id = json_field<uint64_t>(frame, "id");
     const auto stream = id ? shard.streams.find(*id) : shard.streams.end();
@@ -254,10 +281,14 @@ void LocalShards::on_frame(Shard& shard, const Json& frame) {
       shard.streams.erase(stream);
       return;
     }
-    if (event) alive->push(std::move(*event)); else alive->fail(event.error());
+    if (event)
+      alive->push(std::move(*event));
+    else
+      alive->fail(event.error());
     if (alive->ended()) shard.streams.erase(stream);
   } else if (type == "stats" || type == "ready") {
-    if (frame.contains("stats") && shard_stats_from_json(frame["stats"])) shard.stats = frame["stats"];
+    if (frame.contains("stats") && shard_stats_from_json(frame["stats"]))
+      shard.stats = frame["stats"];
     if (type == "ready" && shard.state == State::kLoading) {
       shard.state = State::kReady;
       changed_.notify();
@@ -279,7 +310,8 @@ void LocalShards::on_exit(Shard& shard, const WorkerExit& exit) {
 
 void LocalShards::fail_shard(Shard& shard, Error error) {
   if (shard.state == State::kFailed) return;
-  error = error.within(fmt::format("rank {} on {}", shard.reservation.order.rank, shard.planned().node_name));
+  error = error.within(
+      fmt::format("rank {} on {}", shard.reservation.order.rank, shard.planned().node_name));
   log::warn("{}: {}", shard.reservation.model_name, error.message);
   shard.state = State::kFailed;
   shard.error = error;
@@ -310,13 +342,16 @@ std::optional<Json> LocalShards::published(const std::string& instance, uint64_t
 
 Json LocalShards::published() const {
   Json list = Json::array();
-  for (const auto& [instance, shard] : shards_) list.push_back(*published(instance, shard->generation()));
+  for (const auto& [instance, shard] : shards_)
+    list.push_back(*published(instance, shard->generation()));
   return list;
 }
 
-Result<std::shared_ptr<EventStream>> LocalShards::generate(const std::string& instance, const GenerateRequest& request) {
+Result<std::shared_ptr<EventStream>> LocalShards::generate(const std::string& instance,
+                                                           const GenerateRequest& request) {
   const auto found = shards_.find(instance);
-  if (found == shards_.end() || found->second->state != State::kReady || found->second->reservation.order.rank != 0) {
+  if (found == shards_.end() || found->second->state != State::kReady ||
+      found->second->reservation.order.rank != 0) {
     return fail(ErrorCode::kUnreachable, "the model's lead does not run here now; ask again");
   }
   const std::shared_ptr<Shard>& shard = found->second;
@@ -326,11 +361,13 @@ Result<std::shared_ptr<EventStream>> LocalShards::generate(const std::string& in
     const auto alive = weak.lock();
     if (!alive) return;
     alive->streams.erase(id);
-    if (alive->worker && alive->state == State::kReady) (void)alive->worker->send(Json{{"type", "cancel"}, {"id", id}});
+    if (alive->worker && alive->state == State::kReady)
+      (void)alive->worker->send(Json{{"type", "cancel"}, {"id", id}});
   });
   shard->streams[id] = stream;
   // In order: a message's keys reach the template.
-  SHOAL_TRY(shard->worker->send(OrderedJson{{"type", "generate"}, {"id", id}, {"request", to_json(request)}}));
+  SHOAL_TRY(shard->worker->send(
+      OrderedJson{{"type", "generate"}, {"id", id}, {"request", to_json(request)}}));
   return stream;
 }
 
@@ -347,11 +384,14 @@ bool LocalShards::abandoned(const Shard& shard) const {
 void LocalShards::sweep() {
   std::vector<std::pair<std::string, uint64_t>> gone;
   for (auto& [instance, shard] : shards_) {
-    std::erase_if(shard->waiting_links, [](const WaitingLink& link) { return Clock::now() - link.arrived > kLinkWait; });
+    std::erase_if(shard->waiting_links,
+                  [](const WaitingLink& link) { return Clock::now() - link.arrived > kLinkWait; });
     if (abandoned(*shard)) gone.emplace_back(instance, shard->generation());
     const bool computing = shard->state == State::kLoading || shard->state == State::kReady;
     if (computing && Clock::now() - shard->last_progress > shard->patience()) {
-      fail_shard(*shard, {ErrorCode::kDeadline, fmt::format("the worker made no progress for {:.0f} s and was ended", shard->patience().count())});
+      fail_shard(*shard, {ErrorCode::kDeadline,
+                          fmt::format("the worker made no progress for {:.0f} s and was ended",
+                                      shard->patience().count())});
     }
   }
   for (const auto& [instance, generation] : gone) release(instance, generation);

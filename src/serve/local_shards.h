@@ -1,5 +1,5 @@
-// The shards that this node runs, for whichever node coordinates their instance: memory reserved, file fetched, worker
-// started, watched. On the loop's thread.
+// The shards that this node runs, for whichever node coordinates their instance: memory reserved,
+// file fetched, worker started, watched. On the loop's thread.
 #pragma once
 
 #include <atomic>
@@ -15,11 +15,12 @@
 
 namespace shoal::serve {
 
-// How a coordinator orders a shard: the order for the worker, and where the model's file may be fetched.
+// How a coordinator orders a shard: the order for the worker, and where the model's file may be
+// fetched.
 struct ShardReservation {
-  ShardOrder order;              // model_path is the member's own business
+  ShardOrder order;  // model_path is the member's own business
   std::string model_name;
-  std::string coordinator;       // node id
+  std::string coordinator;           // node id
   std::vector<std::string> holders;  // nodes that have the file
 };
 Json to_json(const ShardReservation& reservation);
@@ -30,23 +31,27 @@ class LocalShards {
   explicit LocalShards(Context& context);
   ~LocalShards();
 
-  // Reserves memory and sees to the file. kDoesNotFit with the numbers, kConflict for an older generation.
+  // Reserves memory and sees to the file. kDoesNotFit with the numbers, kConflict for an older
+  // generation.
   Status reserve(ShardReservation reservation);
   // Starts the worker of a shard whose file is there.
   Status commit(const std::string& instance, uint64_t generation);
   void release(const std::string& instance, uint64_t up_to_generation);
 
-  // What other nodes see: [{instance, generation, rank, state, done_bytes, total_bytes, error, stats}].
+  // What other nodes see: [{instance, generation, rank, state, done_bytes, total_bytes, error,
+  // stats}].
   Json published() const;
   std::optional<Json> published(const std::string& instance, uint64_t generation) const;
   uint64_t reserved_bytes() const;
   void pass_link(const LinkPreamble& preamble, UniqueFd socket);
 
   // Sends a request to the lead worker of an instance; kNotFound when it does not run here.
-  Result<std::shared_ptr<EventStream>> generate(const std::string& instance, const GenerateRequest& request);
+  Result<std::shared_ptr<EventStream>> generate(const std::string& instance,
+                                                const GenerateRequest& request);
 
   Signal& changed() { return changed_; }
-  // Called a few times a second: kills workers that make no progress, lets go of shards whose coordinator is gone.
+  // Called a few times a second: kills workers that make no progress, lets go of shards whose
+  // coordinator is gone.
   void sweep();
 
  private:

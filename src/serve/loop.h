@@ -1,4 +1,5 @@
-// Small pieces for coroutines on the daemon's one loop: waiting for a change, and sending blocking work elsewhere.
+// Small pieces for coroutines on the daemon's one loop: waiting for a change, and sending blocking
+// work elsewhere.
 #pragma once
 
 #include <boost/asio/awaitable.hpp>
@@ -52,8 +53,8 @@ inline Task<void> sleep_for(asio::io_context& loop, Clock::duration duration) {
 }
 
 // Runs blocking work on the pool; the caller goes on, on the loop, with its result.
-// g++ 12 destroys a lambda twice that is written inside a co_await expression: give it a name first, here and in every
-// caller.
+// g++ 12 destroys a lambda twice that is written inside a co_await expression: give it a name
+// first, here and in every caller.
 template <typename Work>
 Task<std::invoke_result_t<Work&>> offload(asio::thread_pool& pool, Work& work) {
   using R = std::invoke_result_t<Work&>;

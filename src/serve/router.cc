@@ -6,7 +6,7 @@
 namespace shoal::serve {
 namespace {
 
-constexpr std::chrono::minutes kPlacePatience{30};   // hashing, fetching and loading a big model
+constexpr std::chrono::minutes kPlacePatience{30};  // hashing, fetching and loading a big model
 constexpr std::chrono::minutes kFirstEventPatience{30};
 constexpr std::chrono::milliseconds kLook{200};
 constexpr std::chrono::seconds kCancelTimeout{5};
@@ -21,10 +21,13 @@ struct RemoteRequest {
 
 Result<RemoteRequest> remote_request_from(std::string_view body) {
   SHOAL_ASSIGN(const OrderedJson json, parse_ordered_json(body));
-  if (!json.is_object() || !json.contains("request")) return fail(ErrorCode::kInvalidArgument, "the field 'request' is missing");
+  if (!json.is_object() || !json.contains("request"))
+    return fail(ErrorCode::kInvalidArgument, "the field 'request' is missing");
   RemoteRequest remote;
-  for (const auto& [name, target] : {std::pair{"id", &remote.id}, std::pair{"instance", &remote.instance}}) {
-    if (!json.contains(name) || !json[name].is_string()) return fail(ErrorCode::kInvalidArgument, "the field '{}' is missing", name);
+  for (const auto& [name, target] :
+       {std::pair{"id", &remote.id}, std::pair{"instance", &remote.instance}}) {
+    if (!json.contains(name) || !json[name].is_string())
+      return fail(ErrorCode::kInvalidArgument, "the field '{}' is missing", name);
     *target = json[name].get<std::string>();
   }
   SHOAL_ASSIGN(remote.request, generate_request_from_json(json["request"]));
@@ -48,7 +51,9 @@ std::optional<Json> Router::elsewhere(const std::string& model, const std::strin
     for (const Json& instance : peer.state.value("instances", Json::array())) {
       const bool same = instance.value("model", "") == model ||
                         (!sha256.empty() && instance.value("sha256", "") == sha256);
-      if (same && instance.value("state", "") != "failed" && instance.value("state", "") != "stopped") return instance;
+      if (same && instance.value("state", "") != "failed" &&
+          instance.value("state", "") != "stopped")
+        return instance;
     }
   }
   return std::nullopt;
@@ -68,22 +73,27 @@ Task<Result<Json>> Router::place(std::string model, Wish wish, PlaceProgress pro
     const std::optional<Json> remote = elsewhere(model, sha256);
     if (!remote) break;
     if (remote->value("state", "") == "ready") co_return *remote;
-    if (Clock::now() > deadline) co_return fail(ErrorCode::kBusy, "{} is not ready yet; try again in a moment", model);
+    if (Clock::now() > deadline)
+      co_return fail(ErrorCode::kBusy, "{} is not ready yet; try again in a moment", model);
     Json waiting = {{"phase", "waiting for " + model}};
-    if (!co_await told(progress, std::move(waiting))) co_return fail(ErrorCode::kCancelled, "the client left");
+    if (!co_await told(progress, std::move(waiting)))
+      co_return fail(ErrorCode::kCancelled, "the client left");
     co_await shards_.changed().wait(Clock::now() + kLook);
   }
   std::shared_ptr<Instance> instance = instances_.find(model, sha256);
   if (!instance) instance = instances_.place(model, wish);
   while (instance->open() && instance->state != Instance::State::kReady) {
-    if (Clock::now() > deadline) co_return fail(ErrorCode::kBusy, "{} is not ready yet; try again in a moment", model);
+    if (Clock::now() > deadline)
+      co_return fail(ErrorCode::kBusy, "{} is not ready yet; try again in a moment", model);
     Json now = {{"phase", instance->phase},
                 {"done_bytes", instance->phase_done_bytes},
                 {"total_bytes", instance->phase_total_bytes}};
-    if (!co_await told(progress, std::move(now))) co_return fail(ErrorCode::kCancelled, "the client left");
+    if (!co_await told(progress, std::move(now)))
+      co_return fail(ErrorCode::kCancelled, "the client left");
     co_await shards_.changed().wait(Clock::now() + kLook);
   }
-  if (const Status ready = co_await instances_.wait(instance, Clock::now()); !ready) co_return std::unexpected(ready.error());
+  if (const Status ready = co_await instances_.wait(instance, Clock::now()); !ready)
+    co_return std::unexpected(ready.error());
   co_return instances_.describe(*instance);
 }
 
@@ -99,16 +109,21 @@ Task<Result<std::shared_ptr<EventStream>>> Router::start(GenerateRequest request
   const std::string id = to_hex(random_bytes(16));
   OrderedJson body = {{"id", id}, {"instance", instance}, {"request", to_json(request)}};
   auto stream = std::make_shared<EventStream>(context_.loop, [this, lead, id] {
-    asio::co_spawn(context_.loop, [](Context& context, std::string node, std::string request_id) -> Task<void> {
-      Json body = {{"id", request_id}};
-      (void)co_await context.node.call(node, "/control/cancel", std::move(body), Clock::now() + kCancelTimeout);
-    }(context_, lead, id), asio::detached);
+    asio::co_spawn(
+        context_.loop,
+        [](Context& context, std::string node, std::string request_id) -> Task<void> {
+          Json body = {{"id", request_id}};
+          (void)co_await context.node.call(node, "/control/cancel", std::move(body),
+                                           Clock::now() + kCancelTimeout);
+        }(context_, lead, id),
+        asio::detached);
   });
   asio::co_spawn(context_.loop, relay(lead, std::move(body), stream), asio::detached);
   co_return stream;
 }
 
-// Reads the lead's answer, one JSON event a line. Holds the stream only weakly, so that a client that leaves ends it.
+// Reads the lead's answer, one JSON event a line. Holds the stream only weakly, so that a client
+// that leaves ends it.
 Task<void> Router::relay(std::string lead, OrderedJson body, std::shared_ptr<EventStream> strong) {
   const std::weak_ptr<EventStream> stream = strong;
   strong.reset();
@@ -133,19 +148,25 @@ Task<void> Router::relay(std::string lead, OrderedJson body, std::shared_ptr<Eve
     size_t begin = 0;
     for (size_t end; (end = partial.find('\n', begin)) != std::string::npos; begin = end + 1) {
       const Result<Json> json = parse_json(std::string_view(partial).substr(begin, end - begin));
-      Result<Event> event = json ? event_from_json(*json) : Result<Event>(std::unexpected(json.error()));
-      if (event) alive->push(std::move(*event)); else alive->fail(event.error());
+      Result<Event> event =
+          json ? event_from_json(*json) : Result<Event>(std::unexpected(json.error()));
+      if (event)
+        alive->push(std::move(*event));
+      else
+        alive->fail(event.error());
     }
     partial.erase(0, begin);
     return true;
   };
-  const Result<http::Response> response = co_await client->stream(std::move(request), Clock::now() + kFirstEventPatience, on_chunk);
+  const Result<http::Response> response =
+      co_await client->stream(std::move(request), Clock::now() + kFirstEventPatience, on_chunk);
   if (!response) {
     end_with(response.error().within("the answer was cut off"));
   } else if (response->status >= 400) {
     end_with(error_of(*response));
   } else {
-    end_with({ErrorCode::kUnreachable, "the answer was cut off on its way from the lead's node; ask again"});
+    end_with({ErrorCode::kUnreachable,
+              "the answer was cut off on its way from the lead's node; ask again"});
   }
 }
 
@@ -183,10 +204,12 @@ void Router::cancel_remote(const std::string& id) {
 Task<Status> Router::stop(std::string model) {
   if (instances_.find(model)) co_return co_await instances_.stop(std::move(model));
   const std::optional<Json> remote = elsewhere(model, "");
-  if (!remote) co_return fail(ErrorCode::kNotFound, "{} does not run; `shoal ps` lists what runs", model);
+  if (!remote)
+    co_return fail(ErrorCode::kNotFound, "{} does not run; `shoal ps` lists what runs", model);
   Json body = {{"model", remote->value("id", "")}};
-  const Result<Json> stopped = co_await context_.node.call(remote->value("coordinator", ""), "/control/instance/stop",
-                                                           std::move(body), Clock::now() + kStopTimeout);
+  const Result<Json> stopped =
+      co_await context_.node.call(remote->value("coordinator", ""), "/control/instance/stop",
+                                  std::move(body), Clock::now() + kStopTimeout);
   if (!stopped) co_return std::unexpected(stopped.error());
   co_return Status{};
 }
@@ -195,7 +218,8 @@ Json Router::all_instances() const {
   Json list = instances_.published();
   for (const auto& peer : context_.node.peers()) {
     if (peer.status == cluster::PeerStatus::kDead || !peer.state.is_object()) continue;
-    for (const Json& instance : peer.state.value("instances", Json::array())) list.push_back(instance);
+    for (const Json& instance : peer.state.value("instances", Json::array()))
+      list.push_back(instance);
   }
   return list;
 }

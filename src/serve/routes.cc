@@ -35,14 +35,20 @@ std::optional<FileRange> range_of(const http::Headers& headers, uint64_t size) {
   const auto first = std::from_chars(text.data() + 6, end, range.begin);
   if (first.ec != std::errc() || first.ptr == end || *first.ptr != '-') return std::nullopt;
   uint64_t last = 0;
-  if (std::from_chars(first.ptr + 1, end, last).ec == std::errc()) range.end = std::min(size, last + 1);
+  if (std::from_chars(first.ptr + 1, end, last).ec == std::errc())
+    range.end = std::min(size, last + 1);
   return range;
 }
 
 }  // namespace
 
-Routes::Routes(Context& context, LocalShards& shards, Instances& instances, Router& router, std::string api_address)
-    : context_(context), shards_(shards), instances_(instances), router_(router), api_address_(std::move(api_address)) {}
+Routes::Routes(Context& context, LocalShards& shards, Instances& instances, Router& router,
+               std::string api_address)
+    : context_(context),
+      shards_(shards),
+      instances_(instances),
+      router_(router),
+      api_address_(std::move(api_address)) {}
 
 Task<void> Routes::admin(http::Exchange& exchange) {
   const std::string path = exchange.request().path;
@@ -76,7 +82,8 @@ Task<Result<Json>> Routes::admin_answer(const std::string& path, const Json& bod
     co_return Json{{"stopped", *model}};
   }
   if (path.starts_with("/admin/cluster/")) co_return co_await cluster_answer(path.substr(15), body);
-  co_return fail(ErrorCode::kNotFound, "the daemon knows no {}; is it older than this command?", path);
+  co_return fail(ErrorCode::kNotFound, "the daemon knows no {}; is it older than this command?",
+                 path);
 }
 
 Task<Result<Json>> Routes::cluster_answer(const std::string& path, const Json& body) {
@@ -141,10 +148,15 @@ Task<Result<Json>> Routes::admin_plan(Json body) {
 Json Routes::nodes() const {
   const NodeFacts self = context_.node.facts();
   Json list = Json::array();
-  list.push_back({{"id", self.id}, {"name", self.name}, {"state", "this node"}, {"facts", to_json(self)},
+  list.push_back({{"id", self.id},
+                  {"name", self.name},
+                  {"state", "this node"},
+                  {"facts", to_json(self)},
                   {"address", context_.node.reachable_address(self.id).value_or("")}});
   for (const auto& peer : context_.node.peers()) {
-    Json node = {{"id", peer.id}, {"name", peer.name}, {"state", std::string(cluster::peer_status_name(peer.status))},
+    Json node = {{"id", peer.id},
+                 {"name", peer.name},
+                 {"state", std::string(cluster::peer_status_name(peer.status))},
                  {"address", peer.address}};
     if (peer.facts.read_bytes_per_s > 0) node["facts"] = to_json(peer.facts);
     if (peer.link_round_trip_s > 0) node["round_trip_s"] = peer.link_round_trip_s;
@@ -211,14 +223,16 @@ Task<Result<Json>> Routes::control_instance(const std::string& verb, Json body) 
   }
   const Result<std::string> instance = json_field<std::string>(body, "instance");
   const Result<uint64_t> generation = json_field<uint64_t>(body, "generation");
-  if (!instance || !generation) co_return std::unexpected(!instance ? instance.error() : generation.error());
+  if (!instance || !generation)
+    co_return std::unexpected(!instance ? instance.error() : generation.error());
   if (verb == "commit") {
     const Status committed = shards_.commit(*instance, *generation);
     if (!committed) co_return std::unexpected(committed.error());
   } else if (verb == "release") {
     shards_.release(*instance, *generation);
   } else {
-    co_return fail(ErrorCode::kNotFound, "this node cannot '{}' an instance; are the versions alike?", verb);
+    co_return fail(ErrorCode::kNotFound,
+                   "this node cannot '{}' an instance; are the versions alike?", verb);
   }
   co_return Json::object();
 }
@@ -246,8 +260,11 @@ Task<void> Routes::send_file(http::Exchange& exchange, std::string sha256) {
     co_return;
   }
   const FileRange range = asked.value_or(FileRange{0, size});
-  http::Headers headers = {{"Content-Type", "application/octet-stream"}, {"ETag", '"' + sha256 + '"'}, {"Accept-Ranges", "bytes"}};
-  if (asked) headers["Content-Range"] = fmt::format("bytes {}-{}/{}", range.begin, range.end - 1, size);
+  http::Headers headers = {{"Content-Type", "application/octet-stream"},
+                           {"ETag", '"' + sha256 + '"'},
+                           {"Accept-Ranges", "bytes"}};
+  if (asked)
+    headers["Content-Range"] = fmt::format("bytes {}-{}/{}", range.begin, range.end - 1, size);
   co_await exchange.begin(asked ? 206 : 200, std::move(headers));
   uint64_t at = range.begin;
   while (at < range.end) {

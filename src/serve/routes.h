@@ -1,4 +1,5 @@
-// What the daemon answers besides the API: the command line over its Unix socket (/admin/...), other nodes over node links
+// What the daemon answers besides the API: the command line over its Unix socket (/admin/...),
+// other nodes over node links
 // (/control/...). On the loop's thread.
 #pragma once
 
@@ -9,7 +10,8 @@ namespace shoal::serve {
 
 class Routes {
  public:
-  Routes(Context& context, LocalShards& shards, Instances& instances, Router& router, std::string api_address);
+  Routes(Context& context, LocalShards& shards, Instances& instances, Router& router,
+         std::string api_address);
 
   Task<void> admin(http::Exchange& exchange);    // of the Unix socket
   Task<void> control(http::Exchange& exchange);  // of members, over mutual TLS

@@ -48,7 +48,8 @@ Result<NodeFacts> measure(const ServeOptions& options) {
   facts.threads = options.threads > 0 ? options.threads : facts.cores;
   const uint64_t total = memory_total_bytes();
   // A tenth stays for the system and what else runs, unless the owner says exactly how much.
-  facts.memory_bytes = options.memory_bytes ? std::min(*options.memory_bytes, total) : total / 10 * 9;
+  facts.memory_bytes =
+      options.memory_bytes ? std::min(*options.memory_bytes, total) : total / 10 * 9;
   const ProbeResult probe = probe_machine(isa, facts.threads, kProbeSeconds);
   facts.read_bytes_per_s = probe.read_bytes_per_s;
   facts.multiply_adds_per_s = probe.multiply_adds_per_s;
@@ -58,7 +59,8 @@ Result<NodeFacts> measure(const ServeOptions& options) {
 Status check_options(const ServeOptions& options) {
   if (options.api_key.empty() && !is_loopback(host_of(options.listen))) {
     return fail(ErrorCode::kInvalidArgument,
-                "--listen {} is open to other machines, so it needs a key: set SHOAL_API_KEY or --api-key, or listen on 127.0.0.1",
+                "--listen {} is open to other machines, so it needs a key: set SHOAL_API_KEY or "
+                "--api-key, or listen on 127.0.0.1",
                 options.listen);
   }
   return make_directories(options.home);
@@ -67,8 +69,9 @@ Status check_options(const ServeOptions& options) {
 // Everything of a running daemon, in the order in which it is built.
 class Daemon {
  public:
-  Daemon(const ServeOptions& options, std::unique_ptr<Store> store, std::unique_ptr<cluster::NodeService> node,
-         asio::io_context& loop, asio::thread_pool& pool)
+  Daemon(const ServeOptions& options, std::unique_ptr<Store> store,
+         std::unique_ptr<cluster::NodeService> node, asio::io_context& loop,
+         asio::thread_pool& pool)
       : options_(options),
         loop_(loop),
         store_(std::move(store)),
@@ -84,22 +87,31 @@ class Daemon {
     api_options.listen_host = host_of(options_.listen);
     api_options.api_key = options_.api_key;
     api_ = std::make_unique<api::Api>(backend_, api_options);
-    SHOAL_ASSIGN(api_server_, http::listen_tcp(loop_, options_.listen, [this](http::Exchange& exchange) -> Task<void> {
-                   co_await api_->handle(exchange);
-                 }));
-    const std::string api_address = fmt::format("{}:{}", options_.listen.substr(0, options_.listen.rfind(':')), api_server_->port());
+    SHOAL_ASSIGN(api_server_, http::listen_tcp(loop_, options_.listen,
+                                               [this](http::Exchange& exchange) -> Task<void> {
+                                                 co_await api_->handle(exchange);
+                                               }));
+    const std::string api_address = fmt::format(
+        "{}:{}", options_.listen.substr(0, options_.listen.rfind(':')), api_server_->port());
     routes_ = std::make_unique<Routes>(context_, shards_, instances_, router_, api_address);
-    SHOAL_ASSIGN(admin_server_, http::listen_unix(loop_, options_.home + "/shoal.sock", [this](http::Exchange& exchange) -> Task<void> {
-                   if (exchange.request().path.starts_with("/admin/")) {
-                     co_await routes_->admin(exchange);
-                   } else {
-                     co_await api_->handle(exchange);
-                   }
-                 }));
-    node_->route("/control/", [this](http::Exchange& exchange) -> Task<void> { co_await routes_->control(exchange); });
-    node_->on_data_link([this](const LinkPreamble& preamble, UniqueFd socket) { shards_.pass_link(preamble, std::move(socket)); });
+    SHOAL_ASSIGN(admin_server_,
+                 http::listen_unix(loop_, options_.home + "/shoal.sock",
+                                   [this](http::Exchange& exchange) -> Task<void> {
+                                     if (exchange.request().path.starts_with("/admin/")) {
+                                       co_await routes_->admin(exchange);
+                                     } else {
+                                       co_await api_->handle(exchange);
+                                     }
+                                   }));
+    node_->route("/control/", [this](http::Exchange& exchange) -> Task<void> {
+      co_await routes_->control(exchange);
+    });
+    node_->on_data_link([this](const LinkPreamble& preamble, UniqueFd socket) {
+      shards_.pass_link(preamble, std::move(socket));
+    });
     asio::co_spawn(loop_, sweep(), asio::detached);
-    log::info("API on http://{}, cluster on port {}, node {} ({})", api_address, node_->port(), node_->facts().name, node_->id().substr(0, 16));
+    log::info("API on http://{}, cluster on port {}, node {} ({})", api_address, node_->port(),
+              node_->facts().name, node_->id().substr(0, 16));
     return {};
   }
 
@@ -129,9 +141,12 @@ class Daemon {
   void publish() {
     Json models = Json::array();
     for (const ModelFile& file : backend_.on_disk()) {
-      models.push_back({{"name", file.name}, {"sha256", file.sha256}, {"size_bytes", file.size_bytes}});
+      models.push_back(
+          {{"name", file.name}, {"sha256", file.sha256}, {"size_bytes", file.size_bytes}});
     }
-    node_->set_local_state({{"instances", instances_.published()}, {"shards", shards_.published()}, {"models", std::move(models)}});
+    node_->set_local_state({{"instances", instances_.published()},
+                            {"shards", shards_.published()},
+                            {"models", std::move(models)}});
   }
 
   const ServeOptions& options_;
@@ -155,7 +170,8 @@ Task<void> end_with_parent(asio::io_context& loop, std::function<void()> end) {
   char byte;
   boost::system::error_code error;
   do {
-    co_await input.async_read_some(asio::buffer(&byte, 1), asio::redirect_error(asio::use_awaitable, error));
+    co_await input.async_read_some(asio::buffer(&byte, 1),
+                                   asio::redirect_error(asio::use_awaitable, error));
   } while (!error);
   end();
 }
@@ -172,7 +188,8 @@ Status run(const ServeOptions& options) {
   node_options.cluster_listen = options.cluster_listen;
   node_options.peers = options.peers;
   node_options.node_name = options.name;
-  SHOAL_ASSIGN(std::unique_ptr<cluster::NodeService> node, cluster::NodeService::start(loop, node_options, facts));
+  SHOAL_ASSIGN(std::unique_ptr<cluster::NodeService> node,
+               cluster::NodeService::start(loop, node_options, facts));
   if (!options.link_mode.empty()) {
     SHOAL_ASSIGN(const LinkMode mode, link_mode_named(options.link_mode));
     if (mode != node->link_mode()) SHOAL_TRY(node->set_link_mode(mode));

@@ -1,5 +1,5 @@
-// `shoal serve`: the daemon of a node. One thread runs everything but blocking file work. It never parses a model file, a
-// template or a prompt: those live in child processes.
+// `shoal serve`: the daemon of a node. One thread runs everything but blocking file work. It never
+// parses a model file, a template or a prompt: those live in child processes.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,7 @@ struct ServeOptions {
   std::vector<std::string> peers;
   std::optional<uint64_t> memory_bytes;
   std::string name;
-  std::string link_mode;   // "" keeps what the cluster has
+  std::string link_mode;  // "" keeps what the cluster has
   std::string api_key;
   int threads = 0;
   std::string isa;

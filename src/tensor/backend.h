@@ -1,6 +1,6 @@
-// Backend: what a processor or an accelerator implements. Owned and called by one thread (the engine's).
-// A backend owns its weights (repacked as it likes), its activations and the bytes of the KV cache; the engine
-// knows only programs, pages and rows, and never names a kernel.
+// Backend: what a processor or an accelerator implements. Owned and called by one thread (the
+// engine's). A backend owns its weights (repacked as it likes), its activations and the bytes of
+// the KV cache; the engine knows only programs, pages and rows, and never names a kernel.
 #pragma once
 
 #include <cstddef>
@@ -21,8 +21,8 @@ namespace shoal {
 enum class Role : uint8_t { kPrompt, kGenerated };
 
 enum class KvType : uint8_t { kF32, kF16 };
-std::string_view kv_type_name(KvType type);            // "f32", "f16"
-Result<KvType> kv_type_named(std::string_view name);   // kInvalidArgument
+std::string_view kv_type_name(KvType type);           // "f32", "f16"
+Result<KvType> kv_type_named(std::string_view name);  // kInvalidArgument
 uint64_t kv_element_bytes(KvType type);
 
 using PageId = int32_t;
@@ -36,15 +36,16 @@ struct TensorSource {
   std::span<const std::byte> bytes;
 };
 
-// The rows of one step; all spans have one entry per row unless said otherwise. Rows of one sequence follow one another in
-// rising position.
+// The rows of one step; all spans have one entry per row unless said otherwise. Rows of one
+// sequence follow one another in rising position.
 struct StepBatch {
   std::span<const int32_t> tokens;
   std::span<const int32_t> positions;
   std::span<const Role> roles;
   std::span<const int32_t> sequences;  // index into page_tables
   std::span<const int32_t> wanted;     // rows that want a result, rising
-  // page_tables[group][sequence]: position p lies in page [p / page_tokens], at offset p % page_tokens.
+  // page_tables[group][sequence]: position p lies in page [p / page_tokens], at offset p %
+  // page_tokens.
   std::vector<std::vector<std::span<const PageId>>> page_tables;
 };
 
@@ -55,7 +56,7 @@ struct BackendLimits {
 };
 
 struct BackendMemory {
-  uint64_t weight_bytes = 0;      // as held, after repacking
+  uint64_t weight_bytes = 0;  // as held, after repacking
   uint64_t activation_bytes = 0;
   uint64_t kv_bytes = 0;
 };
@@ -64,20 +65,22 @@ class Backend {
  public:
   virtual ~Backend() = default;
 
-  virtual std::string name() const = 0;      // "cpu avx2, 2 threads"
-  virtual int page_tokens() const = 0;       // positions per KV page
+  virtual std::string name() const = 0;  // "cpu avx2, 2 threads"
+  virtual int page_tokens() const = 0;   // positions per KV page
 
   // Checks the program (every id in range, widths that agree) and takes it. First call.
   virtual Status prepare(const Program& program, const BackendLimits& limits) = 0;
-  // Copies and repacks one weight of the program, once each, in any order; the source may vanish afterwards.
-  // kUnsupported for a type without kernels, kCorrupt for a shape that the program does not expect.
+  // Copies and repacks one weight of the program, once each, in any order; the source may vanish
+  // afterwards. kUnsupported for a type without kernels, kCorrupt for a shape that the program does
+  // not expect.
   virtual Status load(WeightId weight, const TensorSource& source) = 0;
   // Room for `pages` pages in every cache group. After prepare.
   virtual Status allocate_kv(KvType type, int64_t pages) = 0;
 
   // Runs the operations of one segment. Only our own bugs and hardware fail here.
   virtual Status run(size_t segment, const StepBatch& batch) = 0;
-  // The first `rows` rows of a buffer, row-major, for collectives and results; valid until the next run.
+  // The first `rows` rows of a buffer, row-major, for collectives and results; valid until the next
+  // run.
   virtual std::span<float> rows(BufferId buffer, int64_t rows) = 0;
 
   virtual BackendMemory memory() const = 0;

@@ -13,8 +13,9 @@ struct Range {
   bool operator==(const Range&) const = default;
 };
 
-// Rows and columns kept, in order, as ranges of the whole tensor; an empty list keeps all. A fused tensor has several
-// row ranges. Column ranges begin and end on multiples of 32, or at the tensor's end.
+// Rows and columns kept, in order, as ranges of the whole tensor; an empty list keeps all. A fused
+// tensor has several row ranges. Column ranges begin and end on multiples of 32, or at the tensor's
+// end.
 struct Cut {
   std::vector<Range> rows;
   std::vector<Range> columns;

@@ -23,10 +23,10 @@ enum class ElementType : uint32_t {
 
 struct ElementTraits {
   uint32_t id;
-  std::string_view name;     // "Q4_K"
-  uint32_t block_elements;   // consecutive elements of a row that share scales
+  std::string_view name;    // "Q4_K"
+  uint32_t block_elements;  // consecutive elements of a row that share scales
   uint32_t block_bytes;
-  bool supported;            // Shoal has kernels for it
+  bool supported;  // Shoal has kernels for it
 };
 
 // Of any type the format knows, supported or not; nullptr for a number that it does not know.

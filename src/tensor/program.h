@@ -1,5 +1,5 @@
-// The program of one rank: what a model is, once cut, as a Backend runs it. Plain data, made by `models`, read by
-// backends and the engine. Buffers hold one row of floats per row of the step.
+// The program of one rank: what a model is, once cut, as a Backend runs it. Plain data, made by
+// `models`, read by backends and the engine. Buffers hold one row of floats per row of the step.
 #pragma once
 
 #include <cstdint>
@@ -29,7 +29,8 @@ struct BufferSpec {
 
 enum class WeightUse : uint8_t {
   kVector,  // norm weights and biases, kept as f32
-  kMatrix,  // [output rows, input columns]: y = W x; may also be looked up by row (a tied embedding)
+  kMatrix,  // [output rows, input columns]: y = W x; may also be looked up by row (a tied
+            // embedding)
 };
 
 struct WeightSpec {
@@ -38,13 +39,13 @@ struct WeightSpec {
   WeightUse use;
 };
 
-// Rotary position embedding (Su et al., RoFormer, 2021): pair i of the first `dimensions` elements of a head is turned by
-// position * base^(-2i/dimensions) / frequency_factors[i].
+// Rotary position embedding (Su et al., RoFormer, 2021): pair i of the first `dimensions` elements
+// of a head is turned by position * base^(-2i/dimensions) / frequency_factors[i].
 struct RopeSpec {
   int dimensions;
   float base;
-  bool interleaved;  // pairs (2i, 2i+1); otherwise (i, i + dimensions/2)
-  float position_scale = 1;                // position is multiplied by it (linear scaling: 1/factor)
+  bool interleaved;          // pairs (2i, 2i+1); otherwise (i, i + dimensions/2)
+  float position_scale = 1;  // position is multiplied by it (linear scaling: 1/factor)
   float amplitude = 1;
   std::optional<WeightId> frequency_factors;  // a kVector weight of dimensions/2
 };
@@ -52,14 +53,15 @@ struct RopeSpec {
 // Layers that keep the same kind of history and so share a page table.
 struct CacheGroupSpec {
   int layer_count;
-  int kv_heads;      // of this rank
+  int kv_heads;  // of this rank
   int head_dimension;
   int64_t window = 0;  // 0: full attention
 };
 
 // --- operations ---
 
-struct Embed {  // out = table[token], zeros for tokens outside [first_token, first_token + rows of table)
+struct Embed {  // out = table[token], zeros for tokens outside [first_token, first_token + rows of
+                // table)
   WeightId table;
   int64_t first_token;
   BufferId out;
@@ -85,8 +87,9 @@ struct Rotate {  // in place, each head alike
   int head_dimension;
   RopeId rope;
 };
-// Appends k and v of each row to the cache, then out = softmax(scale * q k^T) v over positions 0..position of the row's
-// sequence (the last `window` of them where the group has one). Query head h reads kv head query_to_kv[h].
+// Appends k and v of each row to the cache, then out = softmax(scale * q k^T) v over positions
+// 0..position of the row's sequence (the last `window` of them where the group has one). Query head
+// h reads kv head query_to_kv[h].
 struct Attend {
   int group;
   int layer;  // within the group
@@ -120,9 +123,9 @@ struct Program {
   std::vector<RopeSpec> ropes;
   std::vector<CacheGroupSpec> cache_groups;
   std::vector<Segment> segments;
-  BufferId hidden;        // Rows::kWanted: the normalised input of the head
-  BufferId logits;        // Rows::kWanted: this rank's rows of the vocabulary
-  Range vocabulary;       // which rows those are
+  BufferId hidden;   // Rows::kWanted: the normalised input of the head
+  BufferId logits;   // Rows::kWanted: this rank's rows of the vocabulary
+  Range vocabulary;  // which rows those are
   int64_t vocabulary_size;
 };
 

@@ -8,7 +8,8 @@
 
 namespace shoal {
 
-Answer::Answer(PreparedRequest prepared, const Tokenizer& tokenizer, std::function<void(const Event&)> emit)
+Answer::Answer(PreparedRequest prepared, const Tokenizer& tokenizer,
+               std::function<void(const Event&)> emit)
     : prepared_(std::move(prepared)),
       tokenizer_(&tokenizer),
       emit_(std::move(emit)),
@@ -16,7 +17,8 @@ Answer::Answer(PreparedRequest prepared, const Tokenizer& tokenizer, std::functi
       stops_(prepared_.request.stop) {}
 
 Want Answer::want() const {
-  return prepared_.request.sampling.candidates_suffice(kCandidates) ? Want::kCandidates : Want::kLogits;
+  return prepared_.request.sampling.candidates_suffice(kCandidates) ? Want::kCandidates
+                                                                    : Want::kLogits;
 }
 
 void Answer::admitted(int64_t max_tokens) {
@@ -48,7 +50,8 @@ TokenLogprob Answer::logprob_of(int32_t token, double logprob,
 
 bool Answer::scored_prompt(int64_t position, const RowResult& row) {
   if (prompt_logprobs_.empty()) {
-    prompt_logprobs_.push_back(logprob_of(prepared_.prompt[0], std::numeric_limits<double>::quiet_NaN(), {}));
+    prompt_logprobs_.push_back(
+        logprob_of(prepared_.prompt[0], std::numeric_limits<double>::quiet_NaN(), {}));
   }
   const auto next = static_cast<size_t>(position) + 1;
   if (next >= prepared_.prompt.size()) {
@@ -77,7 +80,8 @@ bool Answer::ends(int32_t token) const {
 }
 
 std::optional<int32_t> Answer::sampled(int64_t position, const RowResult& row) {
-  if (prepared_.request.echo && prepared_.request.sampling.logprobs >= 0 && !accepted_ && prepared_.prompt.size() == 1) {
+  if (prepared_.request.echo && prepared_.request.sampling.logprobs >= 0 && !accepted_ &&
+      prepared_.prompt.size() == 1) {
     scored_prompt(position, row);  // a prompt of one token has no other row
   }
   accept_prompt();
@@ -88,7 +92,8 @@ std::optional<int32_t> Answer::sampled(int64_t position, const RowResult& row) {
   if (row.logits.empty()) {  // a prompt that is scored returns logits whatever the sampler needs
     std::vector<ScoredToken> candidates;
     candidates.reserve(row.candidates.size());
-    for (const Candidate& candidate : row.candidates) candidates.push_back({candidate.token, candidate.logit});
+    for (const Candidate& candidate : row.candidates)
+      candidates.push_back({candidate.token, candidate.logit});
     chosen = sample(candidates, row.log_sum_exp, parameters, next);
   } else {
     chosen = sample(row.logits, parameters, next);
@@ -100,7 +105,8 @@ std::optional<int32_t> Answer::sampled(int64_t position, const RowResult& row) {
   const bool ended = ends(chosen.token);
   if (!ended) {
     event.text = stops_.add(detokenizer_.add(chosen.token));
-    if (parameters.logprobs >= 0) event.logprob = logprob_of(chosen.token, chosen.logprob, chosen.alternatives);
+    if (parameters.logprobs >= 0)
+      event.logprob = logprob_of(chosen.token, chosen.logprob, chosen.alternatives);
   }
   const bool finished = ended || stops_.stopped() || output_tokens_ >= max_tokens_;
   if (finished && !stops_.stopped()) {

@@ -1,4 +1,5 @@
-// One request being answered: from rows' results to numbered events. Used by the lead's computing thread alone.
+// One request being answered: from rows' results to numbered events. Used by the lead's computing
+// thread alone.
 #pragma once
 
 #include <functional>
@@ -15,18 +16,20 @@ namespace shoal {
 
 class Answer {
  public:
-  Answer(PreparedRequest prepared, const Tokenizer& tokenizer, std::function<void(const Event&)> emit);
+  Answer(PreparedRequest prepared, const Tokenizer& tokenizer,
+         std::function<void(const Event&)> emit);
 
   // What the rows of this request must return.
   Want want() const;
   static constexpr uint32_t kCandidates = 64;
 
   void admitted(int64_t max_tokens);  // the scheduler took it; max_tokens as clamped
-  // The result of a prompt row that asked for logits: it predicts the prompt's token at position + 1. True when that
-  // completes the answer, because nothing is to be generated.
+  // The result of a prompt row that asked for logits: it predicts the prompt's token at position
+  // + 1. True when that completes the answer, because nothing is to be generated.
   bool scored_prompt(int64_t position, const RowResult& row);
-  // The result of the row at `position`, which chooses the token at position + 1. Returns that token while generation goes on,
-  // nothing when the answer is complete (its last event has been emitted).
+  // The result of the row at `position`, which chooses the token at position + 1. Returns that
+  // token while generation goes on, nothing when the answer is complete (its last event has been
+  // emitted).
   std::optional<int32_t> sampled(int64_t position, const RowResult& row);
   void failed(const Error& error);
 
@@ -34,7 +37,8 @@ class Answer {
   const PreparedRequest& prepared() const { return prepared_; }
 
  private:
-  TokenLogprob logprob_of(int32_t token, double logprob, const std::vector<std::pair<int32_t, double>>& alternatives) const;
+  TokenLogprob logprob_of(int32_t token, double logprob,
+                          const std::vector<std::pair<int32_t, double>>& alternatives) const;
   bool ends(int32_t token) const;
   void accept_prompt();
   void complete(std::string reason);

@@ -12,7 +12,8 @@ Result<std::vector<int32_t>> Intake::tokenise(const GenerateRequest& request) co
   if (!request.chat && !request.prompt_tokens.empty()) {
     for (const int32_t token : request.prompt_tokens) {
       if (token < 0 || token >= tokenizer_.vocabulary_size()) {
-        return fail(ErrorCode::kInvalidArgument, "prompt holds the token id {}, but this model's ids are 0 to {}", token,
+        return fail(ErrorCode::kInvalidArgument,
+                    "prompt holds the token id {}, but this model's ids are 0 to {}", token,
                     tokenizer_.vocabulary_size() - 1);
       }
     }
@@ -22,14 +23,17 @@ Result<std::vector<int32_t>> Intake::tokenise(const GenerateRequest& request) co
   if (request.chat) {
     if (!chat_template_) {
       return fail(ErrorCode::kUnsupported,
-                  "this model has no chat template: it continues texts; use /v1/completions, or a model made for chat");
+                  "this model has no chat template: it continues texts; use /v1/completions, or a "
+                  "model made for chat");
     }
-    SHOAL_ASSIGN(text, chat_template_->render(request.messages, request.tools, true, request.template_arguments));
+    SHOAL_ASSIGN(text, chat_template_->render(request.messages, request.tools, true,
+                                              request.template_arguments));
   }
   SHOAL_ASSIGN(std::vector<int32_t> tokens, tokenizer_.encode(text, true));
   // A template that writes BOS itself gets no second one.
   const auto bos = tokenizer_.bos();
-  if (tokenizer_.adds_bos() && bos && (tokens.empty() || tokens.front() != *bos)) tokens.insert(tokens.begin(), *bos);
+  if (tokenizer_.adds_bos() && bos && (tokens.empty() || tokens.front() != *bos))
+    tokens.insert(tokens.begin(), *bos);
   return tokens;
 }
 
@@ -39,7 +43,8 @@ Result<PreparedRequest> Intake::prepare(uint64_t id, GenerateRequest request) co
   prepared.arrived = Clock::now();
   SHOAL_ASSIGN(prepared.prompt, tokenise(request));
   if (prepared.prompt.empty()) {
-    return fail(ErrorCode::kInvalidArgument, "the prompt is empty; give at least one character or token");
+    return fail(ErrorCode::kInvalidArgument,
+                "the prompt is empty; give at least one character or token");
   }
   prepared.request = std::move(request);
   return prepared;

@@ -1,5 +1,5 @@
-// The lead's intake: turns requests into token ids (template, tokenizer) on a thread of its own, so that a long prompt does
-// not hold up those who are generating.
+// The lead's intake: turns requests into token ids (template, tokenizer) on a thread of its own, so
+// that a long prompt does not hold up those who are generating.
 #pragma once
 
 #include <optional>
@@ -25,8 +25,9 @@ class Intake {
  public:
   static Result<Intake> create(const gguf::File& file);
 
-  // Renders and tokenises. kInvalidArgument for a conversation that the template refuses, ids outside the vocabulary,
-  // a prompt without tokens; kUnsupported for a chat with a model that has no template.
+  // Renders and tokenises. kInvalidArgument for a conversation that the template refuses, ids
+  // outside the vocabulary, a prompt without tokens; kUnsupported for a chat with a model that has
+  // no template.
   Result<PreparedRequest> prepare(uint64_t id, GenerateRequest request) const;
 
   const Tokenizer& tokenizer() const { return tokenizer_; }

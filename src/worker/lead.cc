@@ -33,7 +33,8 @@ Json event_frame(uint64_t id, const Event& event) {
   return {{"type", "event"}, {"id", id}, {"event", to_json(event)}};
 }
 
-Lead::Lead(Shard& shard, const ShardOrder& order, const Tokenizer& tokenizer, Mailbox<LeadMessage>& mailbox, Channel& daemon)
+Lead::Lead(Shard& shard, const ShardOrder& order, const Tokenizer& tokenizer,
+           Mailbox<LeadMessage>& mailbox, Channel& daemon)
     : shard_(shard),
       mailbox_(mailbox),
       daemon_(daemon),
@@ -45,7 +46,8 @@ Lead::Lead(Shard& shard, const ShardOrder& order, const Tokenizer& tokenizer, Ma
 
 Status Lead::run() {
   while (!mailbox_.closed()) {
-    while (std::optional<LeadMessage> message = mailbox_.take(Clock::now())) handle(std::move(*message));
+    while (std::optional<LeadMessage> message = mailbox_.take(Clock::now()))
+      handle(std::move(*message));
     std::optional<ScheduledStep> scheduled = scheduler_.next();
     Status status = scheduled ? step(std::move(*scheduled)) : wait_for_work();
     if (!status) {
@@ -63,7 +65,8 @@ Status Lead::wait_for_work() {
     last_contact_ = Clock::now();
     SHOAL_TRY(shard_.engine->tick());
   }
-  if (std::optional<LeadMessage> message = mailbox_.take(last_contact_ + kTickEvery)) handle(std::move(*message));
+  if (std::optional<LeadMessage> message = mailbox_.take(last_contact_ + kTickEvery))
+    handle(std::move(*message));
   return {};
 }
 
@@ -82,7 +85,8 @@ void Lead::start(PreparedRequest prepared) {
   SequenceRequest request;
   request.id = id;
   request.prompt = prepared.prompt;
-  request.max_tokens = prepared.request.max_tokens < 0 ? context_ : prepared.request.max_tokens;  // as much as fits
+  request.max_tokens =
+      prepared.request.max_tokens < 0 ? context_ : prepared.request.max_tokens;  // as much as fits
   request.prompt_logits = prepared.request.echo && prepared.request.sampling.logprobs >= 0;
   request.candidate_count = Answer::kCandidates;
   Answer answer(std::move(prepared), tokenizer_,
@@ -111,7 +115,8 @@ Status Lead::step(ScheduledStep scheduled) {
     if (found == answers_.end()) continue;  // cancelled
     if (!wanted.sampled) {
       if (!found->second.scored_prompt(wanted.position, result->rows[i])) continue;
-    } else if (const std::optional<int32_t> token = found->second.sampled(wanted.position, result->rows[i])) {
+    } else if (const std::optional<int32_t> token =
+                   found->second.sampled(wanted.position, result->rows[i])) {
       scheduler_.accept(wanted.sequence, *token);
       continue;
     }

@@ -18,9 +18,11 @@ using LeadMessage = std::variant<PreparedRequest, CancelRequest>;
 
 class Lead {
  public:
-  Lead(Shard& shard, const ShardOrder& order, const Tokenizer& tokenizer, Mailbox<LeadMessage>& mailbox, Channel& daemon);
+  Lead(Shard& shard, const ShardOrder& order, const Tokenizer& tokenizer,
+       Mailbox<LeadMessage>& mailbox, Channel& daemon);
 
-  // Until the mailbox is closed (then followers are told to leave) or a rank is lost (every open request is told why).
+  // Until the mailbox is closed (then followers are told to leave) or a rank is lost (every open
+  // request is told why).
   Status run();
 
  private:

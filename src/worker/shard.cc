@@ -25,7 +25,8 @@ Result<std::unique_ptr<Link>> dial_rank(const ShardOrder& order, int rank, Deadl
         last = socket.error();
         continue;
       }
-      LinkPreamble preamble{order.instance, order.generation, static_cast<uint16_t>(order.rank), static_cast<uint16_t>(rank)};
+      LinkPreamble preamble{order.instance, order.generation, static_cast<uint16_t>(order.rank),
+                            static_cast<uint16_t>(rank)};
       const auto bytes = encode(preamble);
       if (Status sent = send_all(socket->get(), bytes, deadline); !sent) {
         last = sent.error();
@@ -47,7 +48,8 @@ Status accept_ranks(const ShardOrder& order, Mailbox<ArrivedLink>& arrived, Dead
   while (missing > 0) {
     std::optional<ArrivedLink> link = arrived.take(deadline);
     if (!link) {
-      return fail(ErrorCode::kDeadline, "{} of the other ranks did not connect within {} s; are their nodes reachable?",
+      return fail(ErrorCode::kDeadline,
+                  "{} of the other ranks did not connect within {} s; are their nodes reachable?",
                   missing, kFormTimeout.count());
     }
     const auto from = static_cast<size_t>(link->from_rank);
@@ -74,7 +76,8 @@ uint64_t resident_peak_bytes() {
 
 }  // namespace
 
-Result<Group> form_group(const ShardOrder& order, Mailbox<ArrivedLink>& arrived, Deadline deadline) {
+Result<Group> form_group(const ShardOrder& order, Mailbox<ArrivedLink>& arrived,
+                         Deadline deadline) {
   std::vector<std::unique_ptr<Link>> links(order.plan.ranks.size());
   for (int rank = 0; rank < order.rank; ++rank) {
     SHOAL_ASSIGN(links[static_cast<size_t>(rank)], dial_rank(order, rank, deadline));
@@ -88,7 +91,8 @@ Result<Group> form_group(const ShardOrder& order, Mailbox<ArrivedLink>& arrived,
   SHOAL_TRY(group.all_gather(digest, digests, deadline));
   for (size_t rank = 0; rank < digests.size(); ++rank) {
     if (digests[rank] != digest) {
-      return fail(ErrorCode::kConflict, "rank {} was ordered a different plan than rank {}", rank, order.rank);
+      return fail(ErrorCode::kConflict, "rank {} was ordered a different plan than rank {}", rank,
+                  order.rank);
     }
   }
   return group;
@@ -113,9 +117,11 @@ Result<Shard> form_shard(const ShardOrder& order, Mailbox<ArrivedLink>& arrived,
   const auto progress = [&](uint64_t done, uint64_t all) {
     if (Clock::now() - last_report < std::chrono::milliseconds(100) && done < all) return;
     last_report = Clock::now();
-    (void)daemon.send({{"type", "progress"}, {"phase", "loading"}, {"done_bytes", done}, {"total_bytes", all}});
+    (void)daemon.send(
+        {{"type", "progress"}, {"phase", "loading"}, {"done_bytes", done}, {"total_bytes", all}});
   };
-  SHOAL_ASSIGN(shard.engine, Engine::create(shard.file, shard.description, plan.ranks[static_cast<size_t>(order.rank)].cut,
+  SHOAL_ASSIGN(shard.engine, Engine::create(shard.file, shard.description,
+                                            plan.ranks[static_cast<size_t>(order.rank)].cut,
                                             *shard.backend, std::move(group), options, progress));
   return shard;
 }

@@ -12,12 +12,14 @@ namespace shoal {
 namespace {
 
 constexpr std::chrono::seconds kOrderTimeout{30};
-// A follower hears from its lead at least every 500 ms; the first word may take as long as the lead's loading.
+// A follower hears from its lead at least every 500 ms; the first word may take as long as the
+// lead's loading.
 constexpr std::chrono::seconds kLeadSilence{10};
 constexpr std::chrono::hours kFirstWord{24};
 constexpr size_t kMostIntake = 256;
 
-// A request as it came, or the wish to end one: in one queue, so that a cancel never overtakes its request.
+// A request as it came, or the wish to end one: in one queue, so that a cancel never overtakes its
+// request.
 struct RawRequest {
   uint64_t id;
   OrderedJson json;
@@ -45,7 +47,8 @@ void send_error(Channel& daemon, uint64_t id, const Error& error) {
 
 // Why a box took no more.
 Error refusal_of(const Inboxes& inboxes) {
-  if (inboxes.lead.closed()) return {ErrorCode::kUnreachable, "the model is about to end or to be restarted; ask again"};
+  if (inboxes.lead.closed())
+    return {ErrorCode::kUnreachable, "the model is about to end or to be restarted; ask again"};
   return {ErrorCode::kBusy, "too many requests wait for this model; try again later"};
 }
 
@@ -70,7 +73,9 @@ void sort_frame(ChannelFrame frame, Inboxes& inboxes, Channel& daemon) {
 void read_frames(Channel& daemon, Inboxes& inboxes) {
   while (true) {
     Result<ChannelFrame> frame = daemon.receive(kNoDeadline);
-    if (!frame) std::_Exit(exit_code(ErrorCode::kUnreachable));  // the daemon has gone; nobody is left to serve
+    if (!frame)
+      std::_Exit(
+          exit_code(ErrorCode::kUnreachable));  // the daemon has gone; nobody is left to serve
     sort_frame(std::move(*frame), inboxes, daemon);
   }
 }
@@ -94,7 +99,8 @@ void prepare_requests(const Intake& intake, Inboxes& inboxes, Channel& daemon) {
   }
 }
 
-Status lead(Shard& shard, const ShardOrder& order, const Intake& intake, Inboxes& inboxes, Channel& daemon) {
+Status lead(Shard& shard, const ShardOrder& order, const Intake& intake, Inboxes& inboxes,
+            Channel& daemon) {
   std::thread preparing([&] { prepare_requests(intake, inboxes, daemon); });
   const Status status = Lead(shard, order, intake.tokenizer(), inboxes.lead, daemon).run();
   inboxes.close();
@@ -142,7 +148,9 @@ int worker_main() {
   int code = 0;
   if (!status) {
     const Error& error = status.error();
-    (void)daemon.send({{"type", "failed"}, {"code", std::string(error_name(error.code))}, {"message", error.message}});
+    (void)daemon.send({{"type", "failed"},
+                       {"code", std::string(error_name(error.code))},
+                       {"message", error.message}});
     code = exit_code(error.code);
   }
   std::_Exit(code);  // the reading thread is still in a system call
