@@ -29,7 +29,7 @@ std::string_view peer_status_name(PeerStatus status) {
 std::vector<Action> Membership::on(const Event& event, Clock::time_point now) {
   std::vector<Action> actions;
   if (const auto* added = std::get_if<PeerAdded>(&event)) {
-    if (added->id != self_) peers_.try_emplace(added->id);
+    if (added->id != self_) peers_.try_emplace(added->id).first->second.awaited_since = now;
   } else if (const auto* removed = std::get_if<PeerRemoved>(&event)) {
     peers_.erase(removed->id);
   } else if (const auto* heard = std::get_if<PeerHeard>(&event)) {
@@ -42,7 +42,9 @@ std::vector<Action> Membership::on(const Event& event, Clock::time_point now) {
     for (auto& [id, peer] : peers_) {
       judge(id, peer, now, actions);
       const bool answers = peer.last_heard && now - *peer.last_heard < options_.dead;
-      const auto interval = answers ? options_.heartbeat : options_.dead_retry;
+      const bool lost = now - peer.awaited_since > options_.lost;
+      const auto retry = lost ? options_.lost_retry : options_.dead_retry;
+      const auto interval = answers ? options_.heartbeat : retry;
       if (peer.last_sent && now - *peer.last_sent < interval) continue;
       peer.last_sent = now;
       actions.push_back(SendHeartbeat{id});
@@ -78,7 +80,7 @@ void Membership::hear(State& peer, const PeerHeard& heard, Clock::time_point now
     peer.incarnation = heard.incarnation;
     actions.push_back(PeerRestarted{heard.id});
   }
-  peer.last_heard = now;
+  peer.last_heard = peer.awaited_since = now;
   peer.hears_us = heard.hears_us;
   if (heard.hears_us) peer.last_mutual = now;
 }

@@ -63,8 +63,10 @@ class Membership {
     std::chrono::milliseconds heartbeat{250};
     std::chrono::milliseconds suspect{1000};
     std::chrono::milliseconds dead{2000};
-    std::chrono::milliseconds dead_retry{1000};  // heartbeats to a peer that does not answer
-    std::chrono::seconds twins{10};              // both incarnations heard within this: both live
+    std::chrono::milliseconds dead_retry{1000};  // heartbeats to a peer that does not answer,
+    std::chrono::milliseconds lost_retry{5000};  // and to one that has not for long
+    std::chrono::seconds lost{30};
+    std::chrono::seconds twins{10};  // both incarnations heard within this: both live
     int protocol = kProtocolVersion;
   };
   Membership(std::string self, Options options) : self_(std::move(self)), options_(options) {}
@@ -93,6 +95,7 @@ class Membership {
     std::optional<Clock::time_point> last_heard;   // of the latest incarnation
     std::optional<Clock::time_point> last_mutual;  // and it heard us
     std::optional<Clock::time_point> last_sent;
+    Clock::time_point awaited_since{};  // added, or last heard
     int other_protocol = 0;
     bool hears_us = true;
   };

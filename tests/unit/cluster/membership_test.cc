@@ -70,6 +70,8 @@ TEST_F(MembershipTest, HeartbeatsFourTimesASecondAndLessToWhoDoesNotAnswer) {
   EXPECT_EQ(heartbeats(pass(1000)), 4u);
   pass(4000);
   EXPECT_EQ(heartbeats(pass(4000)), 4u);
+  pass(30000);
+  EXPECT_EQ(heartbeats(pass(20000)), 4u);
 }
 
 TEST_F(MembershipTest, ALinkIsUpOnlyIfBothEndsHear) {
