@@ -18,9 +18,4 @@ PartialSumExp sum_exp(std::span<const float> values);
 double log_sum_exp(std::span<const PartialSumExp> parts);  // added in the order given
 double log_sum_exp(std::span<const float> logits);
 
-// out[i] = exp((values[i] - maximum) * scale), where no value is above the maximum and scale is
-// positive. Below exp(-700) it gives exp(-700), and so for a value that is not a number.
-void exp_differences(std::span<const float> values, float maximum, double scale,
-                     std::span<double> out);
-
 }  // namespace shoal

@@ -1,7 +1,6 @@
 #include "sampling/sampler.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <limits>
 
@@ -88,40 +87,42 @@ int32_t choose_by_top_p(std::span<const float> logits, const SamplingParameters&
   }
 }
 
-// Every token may be drawn, but for those that min-p forbids: in token order, no sorting, no
-// memory. Two passes over blocks: their sums, then the one block in which the draw falls.
+// Every token may be drawn, but for those that min-p forbids: in token order, no sorting. The
+// weights of a block are summed first; then only those of the block in which the draw falls are
+// computed again.
 int32_t choose_among_all(std::span<const float> logits, float best,
                          const SamplingParameters& parameters, double random) {
   const double lowest = best + log_of_min_p(parameters.min_p);
-  std::array<double, kBlock> weights;
-  const auto block_sum = [&](size_t begin) {
-    const auto block = logits.subspan(begin, std::min(kBlock, logits.size() - begin));
-    exp_differences(block, best, 1 / parameters.temperature, weights);
-    double sum = 0;
-    for (size_t i = 0; i < block.size(); ++i) {
-      if (!(block[i] >= lowest) || std::isinf(block[i])) weights[i] = 0;
-      sum += weights[i];
-    }
-    return sum;
+  const double scale = 1 / parameters.temperature;
+  const auto weight = [&](float logit) {
+    return logit >= lowest && !std::isinf(logit) ? std::exp((logit - double{best}) * scale) : 0.0;
   };
+  std::vector<double> sums;
   double total = 0;
-  for (size_t begin = 0; begin < logits.size(); begin += kBlock) total += block_sum(begin);
-  const double target = random * total;
-  double before = 0;
-  int32_t last = 0;  // rounding may leave the target just above the last sum
   for (size_t begin = 0; begin < logits.size(); begin += kBlock) {
-    const double sum = block_sum(begin);
-    const bool inside = before + sum > target;
-    double cumulative = before;
-    for (size_t i = 0; i < std::min(kBlock, logits.size() - begin) && sum > 0; ++i) {
-      if (weights[i] == 0) continue;
-      cumulative += weights[i];
-      last = static_cast<int32_t>(begin + i);
-      if (inside && cumulative > target) return last;
+    double sum = 0;
+    for (const float logit : logits.subspan(begin, std::min(kBlock, logits.size() - begin))) {
+      sum += weight(logit);
     }
-    before += sum;
+    sums.push_back(sum);
+    total += sum;
   }
-  return last;
+  // Rounding may leave the target just above all that the sums reach: then it is the last token
+  // that can be.
+  double left = random * total;
+  size_t block = 0;
+  while (block + 1 < sums.size() && left >= sums[block]) left -= sums[block++];
+  while (block > 0 && sums[block] == 0) --block;
+  int32_t chosen = 0;
+  double cumulative = 0;
+  for (size_t i = block * kBlock; i < std::min((block + 1) * kBlock, logits.size()); ++i) {
+    const double w = weight(logits[i]);
+    if (w == 0) continue;
+    chosen = static_cast<int32_t>(i);
+    cumulative += w;
+    if (cumulative > left) break;
+  }
+  return chosen;
 }
 
 void report(std::span<const ScoredToken> best, double all, const SamplingParameters& parameters,
