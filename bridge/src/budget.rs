@@ -176,12 +176,18 @@ pub fn weigh(value: &Value) -> Result<(), Error> {
     }
 }
 
-/// Pays for walking over a value once, not into its parts.
-pub fn weigh_top(value: &Value) -> Result<(), Error> {
+/// Pays for looking at all of a text; other values are looked at for nothing.
+pub fn touch(value: &Value) -> Result<(), Error> {
     match value.as_str() {
-        Some(text) => charge_text(text.len()),
-        None => charge(value.len().unwrap_or(0)),
+        Some(text) if text.len() >= 64 => charge_text(text.len()),
+        _ => Ok(()),
     }
+}
+
+/// Pays for walking over a value once, not into its parts.
+pub fn walk_over(value: &Value) -> Result<(), Error> {
+    touch(value)?;
+    charge_list(value.len().unwrap_or(0))
 }
 
 /// A value that the template has made: weighed, and no longer lazy, so that what was paid for is what there is.

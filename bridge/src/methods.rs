@@ -8,15 +8,20 @@ use crate::python::{self, Text};
 use crate::wrong;
 
 /// A width or a precision of many digits asks for as many bytes.
+/// Every place of the pattern may print the longest of the values, padded to the widest width.
 pub fn formatted(style: FormatStyle, pattern: &str, values: &[Value]) -> Result<Value, Error> {
-    let digits = pattern.as_bytes().split(|byte| !byte.is_ascii_digit()).map(<[u8]>::len).max();
-    if digits.unwrap_or(0) > 4 || (matches!(style, FormatStyle::Printf) && pattern.contains('*')) {
+    let is_printf = matches!(style, FormatStyle::Printf);
+    let numbers = pattern.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty());
+    let widest = numbers.map(|digits| digits.parse().unwrap_or(usize::MAX)).max().unwrap_or(0);
+    if widest > 9999 || (is_printf && pattern.contains('*')) || pattern.contains("{:{") {
         return Err(budget::exceeded("it formats a value wider than 9999 characters"));
     }
-    charge_text(pattern.len().saturating_mul(4))?;
+    let mut longest = 0;
     for value in values {
-        budget::weigh(value)?;
+        longest = longest.max(python::to_text(value)?.len());
     }
+    let places = pattern.matches(if is_printf { '%' } else { '{' }).count();
+    charge_text(pattern.len().saturating_add(places.saturating_mul(widest + longest)))?;
     format_filter(style, pattern, values).map(Value::from)
 }
 
@@ -283,6 +288,9 @@ pub fn unknown_method(
     method: &str,
     args: &[Value],
 ) -> Result<Value, Error> {
+    for arg in args {
+        budget::touch(arg)?;
+    }
     let found = match value.as_str() {
         Some(text) => string_method(text, method, args)?,
         None => None,
@@ -290,7 +298,9 @@ pub fn unknown_method(
     match found {
         Some(value) => Ok(value),
         None => {
-            budget::weigh_top(value)?;
+            if value.as_str().is_none() {
+                budget::walk_over(value)?;
+            }
             minijinja_contrib::pycompat::unknown_method_callback(state, value, method, args)
         }
     }

@@ -195,8 +195,14 @@ pub fn install(environment: &mut Environment) {
     environment.add_filter("__slice", slice);
     environment.add_filter("__hold", budget::hold);
     environment.add_filter("__weigh", |value: Value| budget::weigh(&value).map(|()| value));
-    environment
-        .add_filter("__walk", |value: Value| charge_list(value.len().unwrap_or(0)).map(|()| value));
+    environment.add_filter("__touch", |value: Value| budget::touch(&value).map(|()| value));
+    environment.add_filter("__walk", |value: Value| budget::walk_over(&value).map(|()| value));
+    // For what compares all values with each other.
+    environment.add_filter("__sort", |value: Value| {
+        budget::walk_over(&value)?;
+        budget::weigh(&value)?;
+        charge(value.len().unwrap_or(0).saturating_mul(16)).map(|()| value)
+    });
     environment.add_filter("__store", |value: Value| match budget::is_namespace(&value) {
         true => Err(wrong("a namespace cannot be stored in another value")),
         false => Ok(value),

@@ -58,8 +58,10 @@ fn constant<'a>(value: Value, span: Span) -> Expr<'a> {
 
 /// Pays for walking what `input` gives, unless that is known to be cheap.
 fn paid<'a>(name: &'a str, input: Expr<'a>) -> Expr<'a> {
-    if matches!(input, Expr::Const(_)) {
-        return input;
+    if let Expr::Const(constant) = &input {
+        if constant.value.as_str().is_none_or(|text| text.len() < 64) {
+            return input;
+        }
     }
     let span = input.span();
     filter(name, input, Vec::new(), span)
@@ -86,7 +88,7 @@ pub fn statement<'a>(stmt: &Stmt<'a>) -> Stmt<'a> {
         Stmt::ForLoop(s) => Stmt::ForLoop(Spanned::new(
             ForLoop {
                 target: target(&s.target),
-                iter: expression(&s.iter),
+                iter: paid("__touch", expression(&s.iter)),
                 filter_expr: s.filter_expr.as_ref().map(expression),
                 recursive: s.recursive,
                 body: body(&s.body),
@@ -223,8 +225,8 @@ fn arguments<'a>(args: &[CallArg<'a>]) -> Vec<CallArg<'a>> {
     let rebuild = |arg: &CallArg<'a>| match arg {
         CallArg::Pos(expr) => CallArg::Pos(expression(expr)),
         CallArg::Kwarg(name, expr) => CallArg::Kwarg(name, expression(expr)),
-        CallArg::PosSplat(expr) => CallArg::PosSplat(expression(expr)),
-        CallArg::KwargSplat(expr) => CallArg::KwargSplat(expression(expr)),
+        CallArg::PosSplat(expr) => CallArg::PosSplat(paid("__walk", expression(expr))),
+        CallArg::KwargSplat(expr) => CallArg::KwargSplat(paid("__walk", expression(expr))),
     };
     args.iter().map(rebuild).collect()
 }
@@ -291,15 +293,40 @@ fn comparison<'a>(s: &Spanned<Compare<'a>>) -> Expr<'a> {
 
 /// What must be paid for before a filter sees its input.
 fn filter_input<'a>(name: &str, input: Expr<'a>) -> Expr<'a> {
-    match name {
+    let payment = match name {
         // These look at a part, or pay themselves.
         "length" | "count" | "first" | "last" | "default" | "d" | "safe" | "int" | "float"
         | "round" | "abs" | "attr" | "bool" | "tojson" | "string" | "join" | "replace"
-        | "indent" | "list" | "format" => input,
+        | "indent" | "list" | "format" => "__touch",
+        "upper" | "lower" | "capitalize" | "title" | "trim" | "escape" | "e" | "wordcount"
+        | "center" => "__weigh",
         "map" | "select" | "reject" | "selectattr" | "rejectattr" | "reverse" | "sum" | "batch"
-        | "slice" | "items" => paid("__walk", input),
-        _ => paid("__weigh", paid("__walk", input)),
-    }
+        | "slice" | "items" => "__walk",
+        _ => "__sort",
+    };
+    paid(payment, input)
+}
+
+/// Tests that look at the kind of a value only.
+fn is_cheap_test(name: &str) -> bool {
+    matches!(
+        name,
+        "defined"
+            | "undefined"
+            | "none"
+            | "string"
+            | "number"
+            | "mapping"
+            | "sequence"
+            | "iterable"
+            | "boolean"
+            | "true"
+            | "false"
+            | "integer"
+            | "float"
+            | "odd"
+            | "even"
+    )
 }
 
 pub fn expression<'a>(expr: &Expr<'a>) -> Expr<'a> {
@@ -340,7 +367,7 @@ pub fn expression<'a>(expr: &Expr<'a>) -> Expr<'a> {
         }
         Expr::Test(s) => {
             let mut input = expression(&s.expr);
-            if !s.args.is_empty() {
+            if !is_cheap_test(s.name) {
                 input = paid("__weigh", input);
             }
             let node = Test { name: s.name, expr: input, args: arguments(&s.args) };
@@ -351,7 +378,10 @@ pub fn expression<'a>(expr: &Expr<'a>) -> Expr<'a> {
             s.span(),
         )),
         Expr::GetItem(s) => Expr::GetItem(Spanned::new(
-            GetItem { expr: expression(&s.expr), subscript_expr: expression(&s.subscript_expr) },
+            GetItem {
+                expr: expression(&s.expr),
+                subscript_expr: paid("__touch", expression(&s.subscript_expr)),
+            },
             s.span(),
         )),
         Expr::Call(s) => held(Expr::Call(call(s))),
@@ -360,7 +390,7 @@ pub fn expression<'a>(expr: &Expr<'a>) -> Expr<'a> {
             s.span(),
         ))),
         Expr::Map(s) => {
-            let keys = s.keys.iter().map(expression).collect();
+            let keys = s.keys.iter().map(|key| paid("__touch", expression(key))).collect();
             let values = s.values.iter().map(expression).collect();
             held(Expr::Map(Spanned::new(Map { keys, values }, s.span())))
         }

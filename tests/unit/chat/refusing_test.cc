@@ -80,6 +80,10 @@ TEST(Refusing, EndlessTemplatesStop) {
       "{% set big = range(99999) | list %}{% for a in range(99999) %}{{ 5.5 in big }}{% endfor %}",
       "{% set big = range(99999) | list %}{% for a in range(99999) %}{{ big == big }}{% endfor %}",
       "{% set big = 'x' * 9999999 %}{% for a in range(99999) %}{{ big.find('y') }}{% endfor %}",
+      "{% set big = 'x' * 9999999 %}{% for a in range(99999) %}{{ big | length }}{{ big is lower "
+      "}}{% endfor %}",
+      "{% set big = range(99999) | list %}{% for a in range(99999) %}{{ big | unique | first }}{% "
+      "endfor %}",
   };
   for (const std::string_view source : endless) {
     SCOPED_TRACE(source);
@@ -120,6 +124,8 @@ TEST(Refusing, GreedyTemplatesStop) {
       "{{ 'abc'.center(100000000000) }}{{ 'abc'.zfill(100000000000) }}",
       "{{ '%099999999999d' | format(1) }}",
       "{{ '{:>99999999999}'.format(1) }}",
+      "{{ ('%9999d' * 100000) | format(1) }}",
+      "{{ ('{0}' * 100000).format('x' * 1000000) }}",
       "{{ [1, 2, 3] | batch(100000000000, 0) | list }}",
       "{{ [1, 2, 3] | slice(100000000000, 0) | list }}",
       "{{ messages | tojson(indent=100000000000) }}",
