@@ -70,10 +70,13 @@ struct Setup {
     view.rows = static_cast<int64_t>(copies) * 256;
     x.resize(static_cast<size_t>(count * kColumns));
     for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(uniform(3, i)) - 0.5f;
-    codes.resize(x.size());
-    blocks.resize(x.size() / kSubBlock);
-    if (table.takes_codes(type))
-      table.quantise(x.data(), count * kColumns, codes.data(), blocks.data());
+    codes.resize(kCodeLevels * x.size());
+    blocks.resize(codes.size() / kSubBlock);
+    for (int64_t r = 0; table.takes_codes(type) && r < count; ++r) {
+      const int64_t at = kCodeLevels * r * kColumns;
+      table.quantise(x.data() + r * kColumns, kColumns, codes.data() + at,
+                     blocks.data() + at / kSubBlock, kColumns);
+    }
     out.resize(static_cast<size_t>(count * view.rows));
   }
   void multiply() {

@@ -22,9 +22,17 @@ namespace shoal::kernels {
 namespace {
 
 constexpr int kStreams = 4;
-constexpr int kRowBlock = 4;  // rows of input per pass over a piece: what 16 registers allow
+constexpr int kRowBlock =
+    4;  // rows of floats or of codes per pass over a piece: what 16 registers allow
 
-// Pointers to M rows of input, already at the piece's first column.
+// How many rows of codes stand for one row of input.
+constexpr int levels_of(ElementType type) {
+  const bool floats =
+      type == ElementType::kF32 || type == ElementType::kF16 || type == ElementType::kBF16;
+  return floats ? 1 : kCodeLevels;
+}
+
+// Pointers to M rows of floats or of codes, already at the piece's first column.
 template <int M>
 struct Rows {
   const float* x[M];
@@ -348,11 +356,14 @@ struct Floats {
 
 // --- the walk over groups, rows and pieces ---
 
+// The sums of a row of input: its levels one after the other, or the even and the odd columns of
+// floats.
 void store_group(const MatrixView& matrix, int64_t group, const float* sums, int sum_count,
                  float* out) {
   float values[kGroupRows];
   for (int r = 0; r < kGroupRows; ++r) {
-    values[r] = sum_count == 32 ? sums[r] + sums[16 + r] : sums[r];
+    values[r] = sums[r];
+    for (int s = kGroupRows; s < sum_count; s += kGroupRows) values[r] += sums[s + r];
   }
   const int64_t left = matrix.rows - group * kGroupRows;
   const int64_t count = left < kGroupRows ? left : kGroupRows;
@@ -363,7 +374,9 @@ void store_group(const MatrixView& matrix, int64_t group, const float* sums, int
 template <class Format, int M>
 void times_groups(const MatrixView& matrix, const InputRows& input, int64_t first_row,
                   const int64_t* groups, int group_count, float* out, int64_t out_stride) {
-  alignas(32) float sums[kStreams][M][Format::kSums];
+  constexpr int kLevels = levels_of(Format::kType);
+  constexpr int kRows = M * kLevels;
+  alignas(32) float sums[kStreams][kRows][Format::kSums];
   std::memset(sums, 0, sizeof sums);
   const uint8_t* p[kStreams];
   for (int s = 0; s < group_count; ++s) p[s] = matrix.bytes + groups[s] * matrix.unit_bytes;
@@ -373,23 +386,27 @@ void times_groups(const MatrixView& matrix, const InputRows& input, int64_t firs
       const int64_t left = piece.count - done;
       const int64_t columns = left < Format::kStep ? left : Format::kStep;
       const int64_t first_column = piece.first + done;
-      Rows<M> rows;
-      for (int m = 0; m < M; ++m) {
-        const int64_t row = first_row + m;
-        rows.x[m] = input.values + row * input.value_stride + first_column;
-        rows.codes[m] = input.codes + row * input.code_stride + first_column;
-        rows.blocks[m] = input.blocks + (row * input.code_stride + first_column) / kSubBlock;
+      Rows<kRows> rows;
+      for (int m = 0; m < kRows; ++m) {
+        if constexpr (kLevels == 1) {
+          rows.x[m] = input.values + (first_row + m) * input.value_stride + first_column;
+        } else {
+          const int64_t at = (first_row * kLevels + m) * input.code_stride + first_column;
+          rows.codes[m] = input.codes + at;
+          rows.blocks[m] = input.blocks + at / kSubBlock;
+        }
       }
       const int64_t bytes = piece_offsets(Format::kType, columns).total;
       for (int s = 0; s < group_count; ++s) {
-        Format::template piece<M>(p[s], columns, rows, sums[s]);
+        Format::template piece<kRows>(p[s], columns, rows, sums[s]);
         p[s] += bytes;
       }
     }
   }
   for (int s = 0; s < group_count; ++s) {
     for (int m = 0; m < M; ++m) {
-      store_group(matrix, groups[s], sums[s][m], Format::kSums, out + (first_row + m) * out_stride);
+      store_group(matrix, groups[s], sums[s][m * kLevels], kLevels * Format::kSums,
+                  out + (first_row + m) * out_stride);
     }
   }
 }
@@ -405,22 +422,13 @@ void product(const MatrixView& matrix, const InputRows& input, int64_t input_row
       const int64_t group = unit_begin + s * quarter + step;
       if (group < unit_end) groups[count++] = group;
     }
+    constexpr int kBlock = kRowBlock / levels_of(Format::kType);
     int64_t row = 0;
-    for (; row + kRowBlock <= input_rows; row += kRowBlock) {
-      times_groups<Format, kRowBlock>(matrix, input, row, groups, count, out, out_stride);
+    for (; row + kBlock <= input_rows; row += kBlock) {
+      times_groups<Format, kBlock>(matrix, input, row, groups, count, out, out_stride);
     }
-    switch (input_rows - row) {
-      case 3:
-        times_groups<Format, 3>(matrix, input, row, groups, count, out, out_stride);
-        break;
-      case 2:
-        times_groups<Format, 2>(matrix, input, row, groups, count, out, out_stride);
-        break;
-      case 1:
-        times_groups<Format, 1>(matrix, input, row, groups, count, out, out_stride);
-        break;
-      default:
-        break;
+    for (; row < input_rows; ++row) {
+      times_groups<Format, 1>(matrix, input, row, groups, count, out, out_stride);
     }
   }
 }
@@ -449,7 +457,38 @@ Product avx2_product(ElementType type) {
   return nullptr;
 }
 
-void avx2_quantise(const float* in, int64_t count, int8_t* codes, BlockSums* blocks) {
+namespace {
+
+// One level of 32 activations: codes, sums and scale; x becomes what is left of it.
+void quantise_level(__m256* x, float scale, float inverse, int8_t* codes, BlockSums& block) {
+  __m256i q[4];
+  for (int i = 0; i < 4; ++i) {
+    q[i] = _mm256_cvtps_epi32(_mm256_mul_ps(x[i], _mm256_set1_ps(inverse)));
+    x[i] = _mm256_fnmadd_ps(_mm256_cvtepi32_ps(q[i]), _mm256_set1_ps(scale), x[i]);
+  }
+  const __m256i words01 = _mm256_packs_epi32(q[0], q[1]), words23 = _mm256_packs_epi32(q[2], q[3]);
+  const __m256i packed = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(words01, words23),
+                                                     _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes), packed);
+
+  const __m256i sums01 = _mm256_madd_epi16(words01, _mm256_set1_epi16(1));
+  const __m256i sums23 = _mm256_madd_epi16(words23, _mm256_set1_epi16(1));
+  __m128i first =
+      _mm_add_epi32(_mm256_castsi256_si128(sums01), _mm256_extracti128_si256(sums01, 1));
+  __m128i last = _mm_add_epi32(_mm256_castsi256_si128(sums23), _mm256_extracti128_si256(sums23, 1));
+  __m128i both = _mm_hadd_epi32(first, last);
+  both = _mm_hadd_epi32(both, both);
+  block.half_sums[0] = static_cast<int16_t>(_mm_extract_epi32(both, 0));
+  block.half_sums[1] = static_cast<int16_t>(_mm_extract_epi32(both, 1));
+  block.sum = block.half_sums[0] + block.half_sums[1];
+  block.scale = scale;
+  block.weighted_sum = scale * static_cast<float>(block.sum);
+}
+
+}  // namespace
+
+void avx2_quantise(const float* in, int64_t count, int8_t* codes, BlockSums* blocks,
+                   int64_t code_stride) {
   const __m256i magnitude_bits = _mm256_set1_epi32(0x7fffffff);
   for (int64_t b = 0; b < count / kSubBlock; ++b) {
     __m256 x[4];
@@ -464,30 +503,14 @@ void avx2_quantise(const float* in, int64_t count, int8_t* codes, BlockSums* blo
     top4 = _mm_max_epi32(top4, _mm_shuffle_epi32(top4, 0x4e));
     top4 = _mm_max_epi32(top4, _mm_shuffle_epi32(top4, 0xb1));
     const float largest = _mm_cvtss_f32(_mm_castsi128_ps(top4));
-    const bool tiny = largest < 1e-35f;  // 127 / largest must not overflow
-    const __m256 inverse = _mm256_set1_ps(tiny ? 0 : 127 / largest);
-    __m256i q[4];
-    for (int i = 0; i < 4; ++i) q[i] = _mm256_cvtps_epi32(_mm256_mul_ps(x[i], inverse));
-    const __m256i words01 = _mm256_packs_epi32(q[0], q[1]),
-                  words23 = _mm256_packs_epi32(q[2], q[3]);
-    const __m256i packed = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(words01, words23),
-                                                       _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes + b * kSubBlock), packed);
-
-    const __m256i sums01 = _mm256_madd_epi16(words01, _mm256_set1_epi16(1));
-    const __m256i sums23 = _mm256_madd_epi16(words23, _mm256_set1_epi16(1));
-    __m128i first =
-        _mm_add_epi32(_mm256_castsi256_si128(sums01), _mm256_extracti128_si256(sums01, 1));
-    __m128i last =
-        _mm_add_epi32(_mm256_castsi256_si128(sums23), _mm256_extracti128_si256(sums23, 1));
-    __m128i both = _mm_hadd_epi32(first, last);
-    both = _mm_hadd_epi32(both, both);
-    BlockSums& block = blocks[b];
-    block.half_sums[0] = static_cast<int16_t>(_mm_extract_epi32(both, 0));
-    block.half_sums[1] = static_cast<int16_t>(_mm_extract_epi32(both, 1));
-    block.sum = block.half_sums[0] + block.half_sums[1];
-    block.scale = tiny ? 0 : largest / 127;
-    block.weighted_sum = block.scale * static_cast<float>(block.sum);
+    const bool tiny = largest < 1e-33f;  // neither inverse may overflow
+    const float coarse = tiny ? 0 : largest / 127;
+    // A remainder is at most half a coarse step and a few ulps of the largest: 252 instead of 254
+    // keeps its code within int8.
+    const float fine = coarse / 252;
+    quantise_level(x, coarse, tiny ? 0 : 127 / largest, codes + b * kSubBlock, blocks[b]);
+    quantise_level(x, fine, tiny ? 0 : 252 / coarse, codes + code_stride + b * kSubBlock,
+                   blocks[code_stride / kSubBlock + b]);
   }
 }
 

@@ -154,7 +154,8 @@ Status CpuBackend::allocate_scratch() {
   for (const Segment& segment : program_.segments) {
     for (const Operation& operation : segment.operations) {
       if (const auto* project = std::get_if<Project>(&operation)) {
-        codes = std::max(codes, capacity(project->in) * code_stride(width(project->in)));
+        codes =
+            std::max(codes, kCodeLevels * capacity(project->in) * code_stride(width(project->in)));
       } else if (const auto* attend = std::get_if<Attend>(&operation)) {
         const auto heads = static_cast<int64_t>(attend->query_to_kv.size());
         const int64_t dimension =
@@ -279,9 +280,9 @@ InputRows CpuBackend::project_input(const Project& op, int64_t rows) {
       while (begin < end) {
         const int64_t r = begin / per_row, first = begin % per_row;
         const int64_t count = std::min(end - begin, per_row - first);
-        kernels_.quantise(row(op.in, r) + first * kSubBlock, count * kSubBlock,
-                          codes + r * stride + first * kSubBlock,
-                          blocks + r * stride / kSubBlock + first);
+        const int64_t at = kCodeLevels * r * stride + first * kSubBlock;
+        kernels_.quantise(row(op.in, r) + first * kSubBlock, count * kSubBlock, codes + at,
+                          blocks + at / kSubBlock, stride);
         begin += count;
       }
     });

@@ -71,10 +71,12 @@ double product_rate(const KernelTable& table, ThreadPool& pool, double budget_s)
 
   std::vector<float> values(static_cast<size_t>(kInputRows * kColumns));
   for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(uniform(2, i)) - 0.5f;
-  std::vector<int8_t> codes(values.size());
-  std::vector<BlockSums> blocks(values.size() / kSubBlock);
-  if (table.takes_codes(ElementType::kQ4_0)) {
-    table.quantise(values.data(), kInputRows * kColumns, codes.data(), blocks.data());
+  std::vector<int8_t> codes(kCodeLevels * values.size());
+  std::vector<BlockSums> blocks(codes.size() / kSubBlock);
+  for (int64_t r = 0; table.takes_codes(ElementType::kQ4_0) && r < kInputRows; ++r) {
+    const int64_t at = kCodeLevels * r * kColumns;
+    table.quantise(values.data() + r * kColumns, kColumns, codes.data() + at,
+                   blocks.data() + at / kSubBlock, kColumns);
   }
   const InputRows input = {values.data(), kColumns, codes.data(), kColumns, blocks.data()};
   std::vector<float> out(static_cast<size_t>(kInputRows * rows));

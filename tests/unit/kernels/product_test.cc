@@ -21,28 +21,28 @@ struct Inputs {
   Inputs(const KernelTable& table, ElementType type, std::vector<float> rows, int64_t columns)
       : values(std::move(rows)), width(columns), stride((columns + 31) / 32 * 32 + 32) {
     count = static_cast<int64_t>(values.size()) / width;
-    codes.resize(static_cast<size_t>(count * stride));
+    codes.resize(static_cast<size_t>(kCodeLevels * count * stride));
     blocks.resize(codes.size() / 32);
     quantised = table.takes_codes(type);
     for (int64_t r = 0; quantised && r < count; ++r) {
       table.quantise(&values[static_cast<size_t>(r * width)], width,
-                     &codes[static_cast<size_t>(r * stride)],
-                     &blocks[static_cast<size_t>(r * stride / 32)]);
+                     &codes[static_cast<size_t>(kCodeLevels * r * stride)],
+                     &blocks[static_cast<size_t>(kCodeLevels * r * stride / 32)], stride);
     }
   }
   InputRows view() const { return {values.data(), width, codes.data(), stride, blocks.data()}; }
   double value(int64_t row, int64_t column) const {
     return static_cast<double>(values[static_cast<size_t>(row * width + column)]);
   }
-  // The most by which quantisation may move this activation: half a step of its block of 32, and
-  // blocks under 1e-35 become zero.
+  // The most by which quantisation may move this activation: half a fine step of its block of 32,
+  // and blocks under 1e-33 become zero.
   double rounding(int64_t row, int64_t column) const {
     if (!quantised) return 0;
     double largest = 0;
     for (int64_t c = column / 32 * 32; c < column / 32 * 32 + 32; ++c) {
       largest = std::max(largest, std::fabs(value(row, c)));
     }
-    return largest / 127 * 0.5001 + 1e-35;
+    return largest / 127 / 252 * 0.51 + 1e-33;
   }
   std::vector<float> values;
   int64_t width, stride, count;
@@ -89,7 +89,7 @@ void check_product(Isa isa, const Case& c, uint64_t seed) {
                         stride);
 
   // Float products add up `width` terms; quantised ones a few per block of 32.
-  const double operations = in.quantised             ? 4.0 * static_cast<double>(width) / 32 + 16
+  const double operations = in.quantised             ? 8.0 * static_cast<double>(width) / 32 + 32
                             : isa == Isa::kReference ? 4
                                                      : static_cast<double>(width) + 4;
   for (int64_t m = 0; m < in.count; ++m) {
