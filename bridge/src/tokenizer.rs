@@ -31,7 +31,11 @@ pub struct Spec<'a> {
     pub ignore_merges: bool,
 }
 
+// The library keeps over a hundred bytes for each byte that it works on, so a long text is encoded in pieces.
+const PIECE_BYTES: usize = 64 << 10;
+
 pub struct Tokenizer {
+    may_cut: bool,
     added: AddedVocabulary,
     added_and_special: AddedVocabulary,
     normalizer: Option<NormalizerWrapper>,
@@ -88,7 +92,12 @@ impl Tokenizer {
             found.add_tokens(tokens, &model, normalizer.as_ref()).map_err(invalid)?;
             Ok(found)
         };
+        // An added token that reaches over a place where text is cut would be lost.
+        let reaches_over = |(text, kind): (&&str, &u8)| *kind != 0 && text.contains([' ', '\n']);
+        let may_cut =
+            pre_tokenizer.is_some() && !spec.tokens.iter().zip(spec.kinds).any(reaches_over);
         Ok(Tokenizer {
+            may_cut,
             added: tokens_of(&[ADDED])?,
             added_and_special: tokens_of(&[ADDED, SPECIAL])?,
             normalizer,
@@ -98,6 +107,23 @@ impl Tokenizer {
     }
 
     pub fn encode(&self, text: &str, parse_special: bool) -> Result<Vec<u32>, Failure> {
+        let mut ids = Vec::new();
+        let mut rest = text;
+        while self.may_cut && rest.len() > PIECE_BYTES {
+            let Some(end) = place_to_cut(rest.as_bytes(), PIECE_BYTES) else { break };
+            self.encode_piece(&rest[..end], parse_special, &mut ids)?;
+            rest = &rest[end..];
+        }
+        self.encode_piece(rest, parse_special, &mut ids)?;
+        Ok(ids)
+    }
+
+    fn encode_piece(
+        &self,
+        text: &str,
+        parse_special: bool,
+        ids: &mut Vec<u32>,
+    ) -> Result<(), Failure> {
         let added = if parse_special { &self.added_and_special } else { &self.added };
         let mut pieces = added.extract_and_normalize(self.normalizer.as_ref(), text);
         if let Some(pre_tokenizer) = &self.pre_tokenizer {
@@ -106,6 +132,17 @@ impl Tokenizer {
         pieces.tokenize(|piece| self.model.tokenize(piece.get())).map_err(invalid)?;
         let splits = pieces.get_splits(OffsetReferential::Normalized, OffsetType::None);
         let tokens = splits.iter().filter_map(|(_, _, tokens)| tokens.as_ref());
-        Ok(tokens.flatten().map(|token| token.id).collect())
+        ids.extend(tokens.flatten().map(|token| token.id));
+        Ok(())
     }
+}
+
+/// A place from `from` on where every pre-tokenizer of the table (src/tokenizer/pre_tokenizers.cc) cuts anyway, whatever
+/// stands before and behind: between a letter and a space that a letter follows. Of ASCII only, so that no normalizer
+/// reaches over it either.
+fn place_to_cut(text: &[u8], from: usize) -> Option<usize> {
+    let is_place = |window: &[u8]| {
+        window[0].is_ascii_alphabetic() && window[1] == b' ' && window[2].is_ascii_alphabetic()
+    };
+    text[from - 1..].windows(3).position(is_place).map(|at| from + at)
 }

@@ -1,5 +1,6 @@
 #include "tokenizer/tokenizer.h"
 
+#include <algorithm>
 #include <charconv>
 
 #include "shoal_bridge.h"
@@ -104,6 +105,7 @@ std::string with_plain_spaces(std::string_view text) {
 struct Tokenizer::State {
   Vocabulary vocabulary;
   BridgeTokenizer bridge;
+  int64_t longest_token_bytes = 1;
 };
 
 Tokenizer::Tokenizer(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -115,6 +117,12 @@ Result<Tokenizer> Tokenizer::from_gguf(const gguf::File& file) {
   auto state = std::make_unique<State>();
   SHOAL_ASSIGN(state->vocabulary, read_vocabulary(file));
   SHOAL_ASSIGN(state->bridge, make_bridge(state->vocabulary, file.path()));
+  // A text is never shorter than the bytes that a token stands for: the alphabet and "\u2581" are
+  // longer.
+  for (const std::string& text : state->vocabulary.texts) {
+    state->longest_token_bytes =
+        std::max(state->longest_token_bytes, static_cast<int64_t>(text.size()));
+  }
   // Only the bridge merges.
   state->vocabulary.merges = {};
   return Tokenizer(std::move(state));
@@ -159,6 +167,9 @@ std::string Tokenizer::decode(std::span<const int32_t> tokens, bool show_special
 
 int64_t Tokenizer::vocabulary_size() const {
   return static_cast<int64_t>(state_->vocabulary.texts.size());
+}
+int64_t Tokenizer::longest_token_bytes() const {
+  return state_->longest_token_bytes;
 }
 std::optional<int32_t> Tokenizer::bos() const {
   return state_->vocabulary.bos;

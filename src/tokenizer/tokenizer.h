@@ -33,6 +33,9 @@ class Tokenizer {
                      bool show_special = false) const;  // invalid UTF-8 becomes U+FFFD
 
   int64_t vocabulary_size() const;
+  // A text of more than `n` times as many bytes has more than `n` tokens, unless the vocabulary
+  // cannot write it: what is far too long for a context can be refused before it is encoded.
+  int64_t longest_token_bytes() const;
   std::optional<int32_t> bos() const;
   std::optional<int32_t> eos() const;
   bool adds_bos() const;  // the metadata asks for BOS before a prompt without template

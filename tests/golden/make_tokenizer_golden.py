@@ -9,6 +9,7 @@ that SmolLM2's own tokenizer.json describes. The strings are made here, from wri
 
 families.jsonl does the same with the pipelines of other families around the same vocabulary, [name of the pre-tokenizer, text, ids]: what matters there is
 where the text is cut."""
+import hashlib
 import json
 import random
 import sys
@@ -186,7 +187,11 @@ def main():
     tokenizer, special, tokens, merges = reference(sys.argv[1])
     seen = {}
     with open(sys.argv[2] + "/smollm2.jsonl", "w", encoding="utf-8") as out:
-        header = {"reference": "tokenizers " + tokenizers.__version__, "model": "SmolLM2-135M-Instruct", "python_unicode": unicodedata.unidata_version}
+        # Longer than any buffer: all strings in one, of which only the hash of the ids is kept.
+        joined = " and then ".join(dict.fromkeys(strings(special)))
+        ids = tokenizer.encode(joined, add_special_tokens=False).ids
+        header = {"reference": "tokenizers " + tokenizers.__version__, "model": "SmolLM2-135M-Instruct", "python_unicode": unicodedata.unidata_version,
+                  "joined_ids": len(ids), "joined_sha256": hashlib.sha256(",".join(map(str, ids)).encode()).hexdigest()}
         out.write(json.dumps(header) + "\n")
         for text in strings(special):
             if text in seen:

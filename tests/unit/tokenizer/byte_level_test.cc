@@ -74,6 +74,7 @@ TEST(ByteLevel, TellsWhatItIs) {
   const auto tokenizer = tokenizer_of(letters().file());
   ASSERT_TRUE(tokenizer);
   EXPECT_EQ(tokenizer->vocabulary_size(), 16);
+  EXPECT_EQ(tokenizer->longest_token_bytes(), 13);  // <|endoftext|>
   EXPECT_EQ(tokenizer->bos(), 10);
   EXPECT_EQ(tokenizer->eos(), 11);
   EXPECT_FALSE(tokenizer->adds_bos());

@@ -1,5 +1,6 @@
 // Token ids equal those of Hugging Face's tokenizer (tests/golden/tokenizer). Needs the model's own
 // vocabulary.
+#include <fmt/ranges.h>
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -8,6 +9,7 @@
 #include <map>
 
 #include "../gguf/gguf_writer.h"
+#include "base/bytes.h"
 #include "base/json.h"
 #include "tokenizer/tokenizer.h"
 
@@ -33,6 +35,7 @@ class Golden : public testing::Test {
     std::ifstream lines(SHOAL_SOURCE_DIR "/tests/golden/tokenizer/smollm2.jsonl");
     std::string line;
     std::getline(lines, line);  // provenance
+    header_ = parse_json(line).value_or(Json());
     while (std::getline(lines, line)) {
       auto parsed = parse_json(line);
       ASSERT_TRUE(parsed) << parsed.error().message;
@@ -43,6 +46,7 @@ class Golden : public testing::Test {
 
   std::unique_ptr<gguf::File> file_;
   std::unique_ptr<Tokenizer> tokenizer_;
+  Json header_;
   std::vector<Json> cases_;
 };
 
@@ -63,6 +67,20 @@ TEST_F(Golden, IdsEqualHuggingFaces) {
     }
   }
   EXPECT_EQ(different, 0) << "of " << cases_.size() * 2;
+}
+
+// All of them as one text, which is too long to be encoded in one piece.
+TEST_F(Golden, LongTextsTooEqualHuggingFaces) {
+  std::string joined;
+  for (const Json& one : cases_) {
+    if (&one != &cases_.front()) joined += " and then ";
+    joined += one[0].get<std::string>();
+  }
+  const auto ids = tokenizer_->encode(joined, true);
+  ASSERT_TRUE(ids) << ids.error().message;
+  EXPECT_EQ(ids->size(), header_["joined_ids"].get<size_t>());
+  EXPECT_EQ(sha256(fmt::format("{}", fmt::join(*ids, ","))),
+            header_["joined_sha256"].get<std::string>());
 }
 
 // The same vocabulary in the pipelines of other families: what differs is where text is cut.
