@@ -117,8 +117,7 @@ Result<Tokenizer> Tokenizer::from_gguf(const gguf::File& file) {
   auto state = std::make_unique<State>();
   SHOAL_ASSIGN(state->vocabulary, read_vocabulary(file));
   SHOAL_ASSIGN(state->bridge, make_bridge(state->vocabulary, file.path()));
-  // A text is never shorter than the bytes that a token stands for: the alphabet and "\u2581" are
-  // longer.
+  // A token's text has at least as many bytes as it stands for.
   for (const std::string& text : state->vocabulary.texts) {
     state->longest_token_bytes =
         std::max(state->longest_token_bytes, static_cast<int64_t>(text.size()));
