@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstring>
 #include <functional>
 #include <vector>
 
@@ -58,36 +59,56 @@ double read_rate(const KernelTable& table, ThreadPool& pool, double budget_s) {
                    [&] { pool.run(std::ref(read)); });
 }
 
-double product_rate(const KernelTable& table, ThreadPool& pool, double budget_s) {
-  constexpr int64_t kColumns = 1024, kInputRows = 16, kRowsPerThread = 64,
-                    kBlocks = kColumns / kSubBlock;
+// Products per second of `input_rows` rows with Q4_0 weights of at least `bytes`, and how large the
+// matrix is.
+struct ProductRate {
+  double per_s = 0;
+  double weight_bytes = 0;
+  double weights = 0;
+};
+
+ProductRate product_rate(const KernelTable& table, ThreadPool& pool, int64_t input_rows,
+                         uint64_t bytes, double budget_s) {
+  constexpr int64_t kColumns = 1024, kRowsPerThread = 64, kBlocks = kColumns / kSubBlock;
   const int64_t rows = kRowsPerThread * pool.thread_count();
   std::vector<std::byte> file(static_cast<size_t>(rows * kBlocks) * 18);
   for (size_t i = 0; i < file.size(); ++i) file[i] = static_cast<std::byte>(philox(1, i)[0]);
   for (size_t b = 0; b < file.size(); b += 18) file[b + 1] = std::byte{0x1c};  // scales near 2^-8
   const TensorSource source = {"probe", ElementType::kQ4_0, rows, kColumns, file};
   const auto matrix = pack_matrix(table, pool, source, {}, {rows, kColumns});
-  if (!matrix) return 0;
+  if (!matrix) return {};
+  const uint64_t one = matrix->region.size();
+  const uint64_t copies = std::max<uint64_t>(1, bytes / one);
+  auto region = MemoryRegion::create(copies * one, "the speed probe");
+  if (!region) return {};
+  for (uint64_t i = 0; i < copies; ++i)
+    std::memcpy(region->data() + i * one, matrix->region.data(), one);
+  MatrixView view = matrix->view;
+  view.bytes = region->data();
+  view.rows = rows * static_cast<int64_t>(copies);
 
-  std::vector<float> values(static_cast<size_t>(kInputRows * kColumns));
+  std::vector<float> values(static_cast<size_t>(input_rows * kColumns));
   for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(uniform(2, i)) - 0.5f;
   std::vector<int8_t> codes(kCodeLevels * values.size());
   std::vector<BlockSums> blocks(codes.size() / kSubBlock);
-  for (int64_t r = 0; table.takes_codes(ElementType::kQ4_0) && r < kInputRows; ++r) {
+  for (int64_t r = 0; table.takes_codes(ElementType::kQ4_0) && r < input_rows; ++r) {
     const int64_t at = kCodeLevels * r * kColumns;
     table.quantise(values.data() + r * kColumns, kColumns, codes.data() + at,
                    blocks.data() + at / kSubBlock, kColumns);
   }
   const InputRows input = {values.data(), kColumns, codes.data(), kColumns, blocks.data()};
-  std::vector<float> out(static_cast<size_t>(kInputRows * rows));
-  const int64_t units = matrix->unit_count();
+  std::vector<float> out(static_cast<size_t>(input_rows * view.rows));
+  const int64_t units = matrix->unit_count() * static_cast<int64_t>(copies);
   const auto multiply = [&](int index) {
     const int64_t threads = pool.thread_count();
-    table.product(ElementType::kQ4_0)(matrix->view, input, kInputRows, units * index / threads,
-                                      units * (index + 1) / threads, out.data(), rows);
+    table.product(ElementType::kQ4_0)(view, input, input_rows, units * index / threads,
+                                      units * (index + 1) / threads, out.data(), view.rows);
   };
-  return best_rate(static_cast<double>(rows * kColumns * kInputRows), budget_s,
-                   [&] { pool.run(std::ref(multiply)); });
+  ProductRate rate;
+  rate.per_s = best_rate(1, budget_s, [&] { pool.run(std::ref(multiply)); });
+  rate.weight_bytes = static_cast<double>(region->size());
+  rate.weights = static_cast<double>(view.rows * kColumns);
+  return rate;
 }
 
 }  // namespace
@@ -96,7 +117,14 @@ ProbeResult probe_machine(Isa isa, int threads, double budget_s) {
   const KernelTable* table = kernels_for(isa);
   SHOAL_CHECK(table != nullptr && machine_has(isa) && threads >= 1);
   ThreadPool pool(threads, threads == usable_core_count());
-  return {read_rate(*table, pool, budget_s * 0.6), product_rate(*table, pool, budget_s * 0.4)};
+  constexpr int64_t kBatch = 16;
+  ProbeResult result{};
+  result.read_bytes_per_s = read_rate(*table, pool, budget_s * 0.4);
+  const ProductRate decode = product_rate(*table, pool, 1, buffer_bytes(), budget_s * 0.3);
+  result.decode_bytes_per_s = decode.per_s * decode.weight_bytes;
+  const ProductRate batch = product_rate(*table, pool, kBatch, 0, budget_s * 0.3);
+  result.multiply_adds_per_s = batch.per_s * batch.weights * kBatch;
+  return result;
 }
 
 }  // namespace shoal

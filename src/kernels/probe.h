@@ -8,6 +8,7 @@ namespace shoal {
 
 struct ProbeResult {
   double read_bytes_per_s;     // all threads, a buffer larger than the caches
+  double decode_bytes_per_s;   // all threads, such a buffer of Q4_0 weights multiplied with one row
   double multiply_adds_per_s;  // all threads, the product of Q4_0 weights with a batch of 16 rows
 };
 

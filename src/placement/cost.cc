@@ -44,7 +44,7 @@ PartCost head_cost(const ModelCard& card, const RankCut& cut) {
 }
 
 double seconds(const PartCost& cost, const NodeFacts& node, double rows) {
-  const double reading = cost.read_bytes / (node.read_bytes_per_s * kDecodeEfficiency);
+  const double reading = cost.read_bytes / decode_speed(node);
   if (node.multiply_adds_per_s <= 0) return reading;
   return std::max(reading, rows * cost.multiply_adds / node.multiply_adds_per_s);
 }
@@ -86,8 +86,18 @@ StepTime step_time(const ModelCard& card, std::span<const NodeFacts* const> node
 
 }  // namespace
 
-uint64_t kv_positions(int64_t context, int64_t sequences) {
-  return static_cast<uint64_t>(context) * static_cast<uint64_t>(sequences);
+double decode_speed(const NodeFacts& node) {
+  return node.decode_bytes_per_s > 0 ? node.decode_bytes_per_s
+                                     : node.read_bytes_per_s * kDecodeEfficiency;
+}
+
+uint64_t kv_bytes(int64_t context, int64_t sequences, uint64_t bytes_per_token) {
+  // A context and a card are somebody's word: what no machine has must not wrap around to little.
+  constexpr double kBeyondAnyMachine = 0x1p60;
+  const double bytes = static_cast<double>(context) * static_cast<double>(sequences) *
+                       static_cast<double>(bytes_per_token);
+  if (bytes >= kBeyondAnyMachine) return static_cast<uint64_t>(kBeyondAnyMachine);
+  return static_cast<uint64_t>(context) * static_cast<uint64_t>(sequences) * bytes_per_token;
 }
 
 RankNeed rank_need(const ModelCard& card, const RankCut& cut, int64_t context, int64_t sequences,
@@ -102,7 +112,7 @@ RankNeed rank_need(const ModelCard& card, const RankCut& cut, int64_t context, i
       static_cast<uint64_t>(card.hidden) + static_cast<uint64_t>(cut.vocabulary.size());
   RankNeed need;
   need.weight_bytes = weight_bytes(card, cut);
-  need.kv_bytes = kv_positions(context, sequences) * kv_bytes_per_token(card, cut, kv_type);
+  need.kv_bytes = kv_bytes(context, sequences, kv_bytes_per_token(card, cut, kv_type));
   need.activation_bytes = sizeof(float) * (kStepRows * row_floats + kWantedRows * wanted_floats);
   need.memory_bytes =
       static_cast<uint64_t>(kRepackFactor * static_cast<double>(need.weight_bytes)) +

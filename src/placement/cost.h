@@ -19,13 +19,15 @@ inline constexpr int64_t kReferenceAnswerTokens = 256;
 inline constexpr double kRepackFactor = 1.05;
 // Program, tokenizer, page tables, buffers of links.
 inline constexpr uint64_t kRankFixedBytes = 64ull << 20;
-// Share of the probe's bandwidth that quantised products reach in decode.
+// Share of the probe's bandwidth that quantised products reach in decode, where nobody has measured it.
 inline constexpr double kDecodeEfficiency = 0.85;
+// Bytes of weights per second that a node works through in decode.
+double decode_speed(const NodeFacts& node);
 // Starting and ending the operations of a layer, beside its bytes.
 inline constexpr double kLayerFixedSeconds = 8e-6;
 
-// Positions of KV that `sequences` requests of `context` tokens take at once.
-uint64_t kv_positions(int64_t context, int64_t sequences);
+// KV of `sequences` requests of `context` tokens at once; at most 2^60, whatever the figures.
+uint64_t kv_bytes(int64_t context, int64_t sequences, uint64_t bytes_per_token);
 
 // What a rank with this cut takes, in parts and in all.
 struct RankNeed {

@@ -80,9 +80,10 @@ bool relieve(const Problem& problem, std::vector<Counts>& counts, size_t from, s
   const double lacking = -problem.room(from, counts[from]);
   const double room = problem.room(to, counts[to]);
   // One more than the quotient: memory is rounded to bytes at both ends.
-  const auto wanted = static_cast<int64_t>(lacking / step_bytes) + 1;
-  auto steps =
-      std::min({spare_steps, wanted, static_cast<int64_t>(std::max(0.0, room) / step_bytes)});
+  const auto most = static_cast<double>(spare_steps);
+  const auto wanted = static_cast<int64_t>(std::min(most, lacking / step_bytes)) + 1;
+  const auto taken = static_cast<int64_t>(std::min(most, std::max(0.0, room) / step_bytes));
+  int64_t steps = std::min({spare_steps, wanted, taken});
   for (; steps > 0; --steps) {
     Counts fuller = counts[to];
     fuller.*kind.count += steps * kind.step;
@@ -130,7 +131,7 @@ std::vector<double> wanted_shares(const Problem& problem) {
   std::vector<double> speeds;
   std::vector<double> caps;
   for (const NodeFacts* node : problem.nodes) {
-    speeds.push_back(node->read_bytes_per_s);
+    speeds.push_back(decode_speed(*node));
     caps.push_back(
         std::max(0.0, (static_cast<double>(free_bytes(*node)) - fixed) / std::max(1.0, variable)));
   }

@@ -132,6 +132,7 @@ Json to_json(const NodeFacts& node) {
           {"threads", node.threads},
           {"isa", node.isa},
           {"read_bytes_per_s", node.read_bytes_per_s},
+          {"decode_bytes_per_s", node.decode_bytes_per_s},
           {"multiply_adds_per_s", node.multiply_adds_per_s}};
 }
 
@@ -161,6 +162,9 @@ Result<NodeFacts> node_facts_from_json(const Json& json) {
   const auto read = quantity(json, "read_bytes_per_s");
   if (!read) return within(read.error());
   node.read_bytes_per_s = *read;
+  const auto decode = quantity_or(json, "decode_bytes_per_s", 0);
+  if (!decode) return within(decode.error());
+  node.decode_bytes_per_s = *decode;
   const auto multiply = quantity_or(json, "multiply_adds_per_s", 0);
   if (!multiply) return within(multiply.error());
   node.multiply_adds_per_s = *multiply;

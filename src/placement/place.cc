@@ -93,8 +93,7 @@ class Planner {
       const bool a_asked = a == &topology_.nodes.front();
       const bool b_asked = b == &topology_.nodes.front();
       if (a_asked != b_asked) return a_asked;
-      if (a->read_bytes_per_s != b->read_bytes_per_s)
-        return a->read_bytes_per_s > b->read_bytes_per_s;
+      if (decode_speed(*a) != decode_speed(*b)) return decode_speed(*a) > decode_speed(*b);
       return a->id < b->id;
     });
     return nodes;
@@ -108,7 +107,7 @@ class Planner {
       fast.push_back(&node);
     }
     std::stable_sort(fast.begin(), fast.end(), [](const NodeFacts* a, const NodeFacts* b) {
-      return a->read_bytes_per_s > b->read_bytes_per_s;
+      return decode_speed(*a) > decode_speed(*b);
     });
     if (fast.size() > kMostNodesForSubsets) fast.resize(kMostNodesForSubsets);
     const size_t most = std::min(kMostRanks, static_cast<size_t>(card_.kv_head_count));

@@ -22,6 +22,7 @@ struct NodeFacts {
   int threads = 1;  // that a worker will use
   std::string isa;
   double read_bytes_per_s = 0;     // measured with those threads
+  double decode_bytes_per_s = 0;   // measured: weights multiplied with one row; 0: not known
   double multiply_adds_per_s = 0;  // measured: products of a batch of rows, as in prefill
 };
 Json to_json(const NodeFacts& node);

@@ -52,6 +52,7 @@ Result<NodeFacts> measure(const ServeOptions& options) {
       options.memory_bytes ? std::min(*options.memory_bytes, total) : total / 10 * 9;
   const ProbeResult probe = probe_machine(isa, facts.threads, kProbeSeconds);
   facts.read_bytes_per_s = probe.read_bytes_per_s;
+  facts.decode_bytes_per_s = probe.decode_bytes_per_s;
   facts.multiply_adds_per_s = probe.multiply_adds_per_s;
   return facts;
 }
