@@ -169,5 +169,55 @@ RC_GTEST_PROP(Placement, MoreMemoryNeverRefusesWhatFitted, ()) {
   RC_ASSERT(place(roomier, card, wish).has_value());
 }
 
+// A value that a stranger might put anywhere in a topology.
+Json arbitrary_value() {
+  switch (*rc::gen::inRange(0, 10)) {
+    case 0:
+      return nullptr;
+    case 1:
+      return *rc::gen::arbitrary<bool>();
+    case 2:
+      return *rc::gen::arbitrary<int64_t>();
+    case 3:
+      return UINT64_MAX;
+    case 4:
+      return *rc::gen::arbitrary<double>();
+    case 5:
+      return *rc::gen::element(1e300, -1e300, 5e-324, 0.0, -0.0);
+    case 6:
+      return *rc::gen::arbitrary<std::string>();
+    case 7:
+      return Json::array({1, "x", nullptr});
+    case 8:
+      return Json{{"id", 7}};
+    default:
+      return *rc::gen::inRange(0, 5);
+  }
+}
+
+RC_GTEST_PROP(Placement, HostileTopologiesAreRefusedInSentencesOrPlanned, ()) {
+  const ModelCard card = arbitrary_card();
+  Json json = to_json(arbitrary_topology(card, 1));
+  for (int spoilt = *rc::gen::inRange(1, 4); spoilt > 0; --spoilt) {
+    Json* at = &json;
+    // Down to some depth, then something else stands there, or nothing.
+    for (int depth = *rc::gen::inRange(0, 9); depth > 0 && at->is_structured() && !at->empty();
+         --depth) {
+      at =
+          &*std::next(at->begin(), *rc::gen::inRange<int64_t>(0, static_cast<int64_t>(at->size())));
+    }
+    *at = arbitrary_value();
+  }
+  const auto topology = topology_from_json(json);
+  RC_CLASSIFY(!topology, "refused");
+  if (!topology) {
+    RC_ASSERT(topology.error().message.size() > 10);
+    return;
+  }
+  const auto placement = place(*topology, card, arbitrary_wish(card));
+  RC_ASSERT(placement.has_value() || placement.error().message.size() > 10);
+  if (placement) RC_ASSERT(std::isfinite(placement->chosen()->decode_tokens_per_s));
+}
+
 }  // namespace
 }  // namespace shoal
