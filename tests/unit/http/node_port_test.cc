@@ -49,6 +49,7 @@ class NodePort : public ::testing::Test {
   }
   asio::awaitable<void> handle(Exchange& exchange) {
     ++requests_;
+    order_ += exchange.request().body + ";";
     const std::string path = exchange.request().path;
     if (path == "/stream") {
       co_await exchange.begin(200, {});
@@ -100,6 +101,7 @@ class NodePort : public ::testing::Test {
   std::promise<UniqueFd> raw_;
   std::atomic<int> requests_ = 0;
   std::atomic<int> left_ = 0;
+  std::string order_;  // bodies as they came
   uint16_t port_ = 0;
   std::unique_ptr<Server> server_;
   std::unique_ptr<Client> client_;
@@ -261,7 +263,7 @@ TEST_F(NodePort, CancelEndsWhatIsUnderWayAndWhatWaits) {
   EXPECT_TRUE(ask("/"));
 }
 
-TEST_F(NodePort, RequestsQueueOnOneConnection) {
+TEST_F(NodePort, RequestsQueueOnOneConnectionInTheirOrder) {
   connect(member_, fingerprint(server_identity_));
   std::vector<std::future<Result<Response>>> answers;
   for (int i = 0; i < 20; ++i) {
@@ -271,11 +273,14 @@ TEST_F(NodePort, RequestsQueueOnOneConnection) {
     answers.push_back(
         asio::co_spawn(loop_.loop, client_->request(std::move(request), soon()), asio::use_future));
   }
+  std::string expected;
   for (int i = 0; i < 20; ++i) {
     const auto answer = answers[static_cast<size_t>(i)].get();
     ASSERT_TRUE(answer) << answer.error().message;
     EXPECT_EQ(answer->body, fingerprint(member_) + std::to_string(i));
+    expected += std::to_string(i) + ";";
   }
+  EXPECT_EQ(order_, expected);
 }
 
 TEST_F(NodePort, AClientReconnectsToAServerThatCameBack) {
