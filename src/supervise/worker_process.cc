@@ -85,6 +85,7 @@ struct WorkerProcess::State : std::enable_shared_from_this<State> {
   void ended();
   void drain();
   void log_line(const std::string& line);
+  void log_dropped_lines();
 
   WorkerOptions options;
   WorkerCallbacks callbacks;
@@ -209,14 +210,20 @@ bool WorkerProcess::State::read_output() {
   return true;
 }
 
+void WorkerProcess::State::log_dropped_lines() {
+  if (dropped_lines > 0) {
+    log::warn("{}: {} more lines were not logged", options.name, dropped_lines);
+  }
+  dropped_lines = 0;
+}
+
 // A worker in a loop must not fill the log's disk.
 void WorkerProcess::State::log_line(const std::string& line) {
   const auto now = Clock::now();
   if (now - log_second >= std::chrono::seconds(1)) {
-    if (dropped_lines > 0)
-      log::warn("{}: {} more lines were not logged", options.name, dropped_lines);
+    log_dropped_lines();
     log_second = now;
-    logged_lines = dropped_lines = 0;
+    logged_lines = 0;
   }
   if (++logged_lines > kLoggedLinesPerSecond) {
     ++dropped_lines;
@@ -313,6 +320,7 @@ void WorkerProcess::State::drain() {
   for (int turn = 0; turn < kMostLastReads && read_output(); ++turn) {
   }
   words.finish([this](const std::string& line) { log_line(line); });
+  log_dropped_lines();
 }
 
 void WorkerProcess::State::ended() {

@@ -41,7 +41,8 @@ struct WorkerCallbacks {
   std::function<void(WorkerExit)> on_exit;
 };
 
-// Callbacks may call anything here and may destroy the WorkerProcess, after which none comes.
+// Destroyed before the loop. Callbacks may call anything here and may destroy the WorkerProcess,
+// after which none comes.
 class WorkerProcess {
  public:
   // Returns once the program runs: kNotFound and the like when it cannot. Callbacks come from later

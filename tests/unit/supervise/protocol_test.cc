@@ -165,7 +165,8 @@ TEST(EventJson, WhatAWorkerMakesUpIsRefusedByName) {
       {R"({"kind":"token","number":1,"token":1,"text":7,"logprob":null})", "text"},
       {R"({"kind":"token","number":1,"token":1,"text":""})", "logprob"},
       {R"({"kind":"token","number":1,"token":1,"text":"","logprob":null,"more":1})", "fields"},
-      {R"({"kind":"token","number":1,"token":1,"text":"","logprob":{"token":1,"bytes":[256],"logprob":0,"alternatives":[]}})",
+      {R"({"kind":"token","number":1,"token":1,"text":"","logprob":)"
+       R"({"token":1,"bytes":[256],"logprob":0,"alternatives":[]}})",
        "bytes"},
       {R"({"kind":"done","finish_reason":"bored","timings":{}})", "bored"},
       {R"({"kind":"done","finish_reason":"stop","timings":{}})", "queue_s"},
