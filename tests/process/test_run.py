@@ -12,15 +12,31 @@ from local_nodes import SHOAL, shoal
 from support import MODEL, MODEL_FILE, WithNodes
 
 
-def read_until(terminal, words, seconds=60):
-    seen = ""
-    deadline = time.monotonic() + seconds
-    while words not in seen:
-        ready, _, _ = select.select([terminal], [], [], max(0, deadline - time.monotonic()))
-        if not ready:
-            raise AssertionError(f"waited for {words!r}, saw {seen!r}")
-        seen += os.read(terminal, 65536).decode("utf-8", "replace")
-    return seen
+class Terminal:
+    """What a program writes to its terminal, read up to the words that are waited for."""
+
+    def __init__(self, descriptor):
+        self.descriptor, self.unread = descriptor, ""
+
+    def read_until(self, words, seconds=60):
+        deadline = time.monotonic() + seconds
+        while words not in self.unread:
+            ready, _, _ = select.select([self.descriptor], [], [], max(0, deadline - time.monotonic()))
+            if not ready:
+                raise AssertionError(f"waited for {words!r}, saw {self.unread!r}")
+            self.unread += os.read(self.descriptor, 65536).decode("utf-8", "replace")
+        seen, self.unread = self.unread.split(words, 1)
+        return seen
+
+    def read_some(self, count, seconds=60):
+        """At least so many characters."""
+        deadline = time.monotonic() + seconds
+        while len(self.unread) < count and time.monotonic() < deadline:
+            select.select([self.descriptor], [], [], 1)
+            self.unread += os.read(self.descriptor, 65536).decode("utf-8", "replace")
+
+    def type(self, text):
+        os.write(self.descriptor, text.encode())
 
 
 class Run(WithNodes):
@@ -48,25 +64,27 @@ class Run(WithNodes):
 
     def test_a_chat(self):
         home = self.home_with_model("chat")
-        pid, terminal = pty.fork()
+        pid, descriptor = pty.fork()
         if pid == 0:
             os.execve(SHOAL, ["shoal", "run", MODEL, "--temperature", "0", "--home", str(home)], {**os.environ, "TERM": "xterm"})
+        terminal = Terminal(descriptor)
         try:
-            read_until(terminal, "> ")
-            os.write(terminal, b"Say hello in French.\n")
-            self.assertIn("Bonjour", read_until(terminal, "decode"))
-            read_until(terminal, "> ")
-            os.write(terminal, b"And now \\\n")
-            read_until(terminal, "... ")
-            os.write(terminal, b"in Spanish.\n")
-            read_until(terminal, "decode")
-            read_until(terminal, "> ")
-            os.write(terminal, b"Count from 1 to 1000, one number a line.\n")
-            read_until(terminal, "\n2")
-            os.write(terminal, b"\x03")
-            read_until(terminal, "stopped")
-            read_until(terminal, "> ")
-            os.write(terminal, b"/bye\n")
+            terminal.read_until("> ")
+            terminal.type("Say hello in French.\n")
+            self.assertIn("Bonjour", terminal.read_until("decode"))
+            terminal.read_until("> ")
+            terminal.type("And now \\\n")
+            terminal.read_until("... ")
+            terminal.type("in Spanish.\n")
+            terminal.read_until("decode")
+            terminal.read_until("> ")
+            terminal.type("Count from 1 to 1000, one number a line.\n")
+            terminal.read_until("a line.\r\n")
+            terminal.read_some(40)  # of what may never end
+            terminal.type("\x03")
+            terminal.read_until("stopped")
+            terminal.read_until("> ")
+            terminal.type("/bye\n")
             for _ in range(100):
                 done, status = os.waitpid(pid, os.WNOHANG)
                 if done:
@@ -75,7 +93,7 @@ class Run(WithNodes):
             self.assertEqual(done, pid, "the chat did not end")
             self.assertEqual(os.waitstatus_to_exitcode(status), 0)
         finally:
-            os.close(terminal)
+            os.close(descriptor)
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
