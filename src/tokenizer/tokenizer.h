@@ -34,13 +34,14 @@ class Tokenizer {
 
   int64_t vocabulary_size() const;
   // A text of more than `n` times as many bytes has more than `n` tokens, unless the vocabulary
-  // cannot write it: what is far too long for a context can be refused before it is encoded.
+  // cannot write it or normalizes it: what is far too long for a context can be refused before it
+  // is encoded.
   int64_t longest_token_bytes() const;
   std::optional<int32_t> bos() const;
   std::optional<int32_t> eos() const;
   bool adds_bos() const;  // the metadata asks for BOS before a prompt without template
-  const std::vector<int32_t>& end_tokens()
-      const;  // every token that ends a turn: metadata's and those known by text
+  // Every token that ends a turn: metadata's and those known by text.
+  const std::vector<int32_t>& end_tokens() const;
   std::optional<int32_t> token_named(std::string_view text) const;
 
  private:
