@@ -22,6 +22,8 @@ namespace {
 // RLIMIT_DATA counts every private writable mapping, so also what is only reserved: stacks of
 // threads (8 MiB each), heaps.
 constexpr uint64_t kMemoryHeadroomBytes = 256 << 20;
+// A build for testing, whose shadow memory no limit would admit.
+constexpr bool kSanitized = SHOAL_SANITIZED;
 // Offered to the kernel's out-of-memory killer before the daemon, after nobody's desktop.
 constexpr std::string_view kOomScore = "300";
 // Above every number that the child's descriptors are moved to.
@@ -189,7 +191,7 @@ Status fill_plan(const WorkerOptions& options, ChildPlan& plan) {
   plan.environment_texts = environment_for(options);
   plan.argv = pointers(plan.argv_texts);
   plan.environment = pointers(plan.environment_texts);
-  if (options.memory_limit_bytes) {
+  if (options.memory_limit_bytes && !kSanitized) {
     plan.data_limit = *options.memory_limit_bytes + kMemoryHeadroomBytes;
   }
   if (!options.cores.empty()) {

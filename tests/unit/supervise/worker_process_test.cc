@@ -189,6 +189,7 @@ TEST_F(WorkerProcessTest, AnUnaskedEndIsSaidSo) {
 }
 
 TEST_F(WorkerProcessTest, TheMemoryLimitIsNamed) {
+  if (SHOAL_SANITIZED) GTEST_SKIP() << "limits do not go with a sanitizer's shadow memory";
   start("memory", {.memory_limit_bytes = 300'000'000});
   run_until_end();
   EXPECT_EQ(end_->code, ErrorCode::kDoesNotFit) << end_->reason;
