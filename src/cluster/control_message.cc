@@ -11,8 +11,7 @@ http::Response json_response(const Json& body, int status) {
 }
 
 http::Response error_response(const Error& error) {
-  const Json body = {{"error", {{"code", error_name(error.code)}, {"message", error.message}}}};
-  return json_response(body, http_status(error.code));
+  return json_response(error_json(error), http_status(error.code));
 }
 
 Result<Json> parse_answer(const http::Response& response) {
@@ -24,14 +23,8 @@ Result<Json> parse_answer(const http::Response& response) {
     }
     return json;
   }
-  if (json && json->is_object() && json->contains("error")) {
-    const Json& error = (*json)["error"];
-    const auto code = json_field_or<std::string>(error, "code", "internal");
-    const auto message = json_field_or<std::string>(error, "message", "");
-    if (code && message && !message->empty()) {
-      return std::unexpected(Error{error_code_named(*code), *message});
-    }
-  }
+  if (const auto error = json ? error_from_json(*json) : std::nullopt)
+    return std::unexpected(*error);
   return fail(ErrorCode::kUnreachable, "the peer answered with HTTP status {}", response.status);
 }
 

@@ -163,7 +163,7 @@ Task<void> Router::relay(std::string lead, OrderedJson body, std::shared_ptr<Eve
   if (!response) {
     end_with(response.error().within("the answer was cut off"));
   } else if (response->status >= 400) {
-    end_with(error_of(*response));
+    end_with(cluster::parse_answer(*response).error());
   } else {
     end_with({ErrorCode::kUnreachable,
               "the answer was cut off on its way from the lead's node; ask again"});
