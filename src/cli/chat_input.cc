@@ -1,10 +1,13 @@
 #include "cli/chat_input.h"
 
 #include <histedit.h>
+#include <poll.h>
+#include <signal.h>
+#include <unistd.h>
 
-#include <cerrno>
 #include <clocale>
 #include <cstdio>
+#include <cwchar>
 
 #include "cli/interrupt.h"
 
@@ -18,6 +21,37 @@ char* shown_prompt(EditLine* editor) {
   void* prompt = nullptr;
   el_get(editor, EL_CLIENTDATA, &prompt);
   return static_cast<char*>(prompt);
+}
+
+// False for a Ctrl-C. The signal is let in only while we wait, so that none is missed.
+bool wait_for_input(int descriptor) {
+  sigset_t interrupt;
+  sigset_t before;
+  sigemptyset(&interrupt);
+  sigaddset(&interrupt, SIGINT);
+  sigprocmask(SIG_BLOCK, &interrupt, &before);
+  pollfd waiting = {descriptor, POLLIN, 0};
+  while (!interrupted() && ::ppoll(&waiting, 1, nullptr, &before) <= 0) {
+  }
+  sigprocmask(SIG_SETMASK, &before, nullptr);
+  return !interrupted();
+}
+
+// In place of libedit's own reader, which goes on waiting after a Ctrl-C.
+int read_character(EditLine* editor, wchar_t* character) {
+  FILE* input = nullptr;
+  el_get(editor, EL_GETFP, 0, &input);
+  const int descriptor = ::fileno(input);
+  std::mbstate_t state = {};
+  while (true) {
+    if (!wait_for_input(descriptor)) return -1;
+    char byte = 0;
+    const ssize_t got = ::read(descriptor, &byte, 1);
+    if (got <= 0) return static_cast<int>(got);
+    const size_t length = std::mbrtowc(character, &byte, 1, &state);
+    if (length == static_cast<size_t>(-1)) state = {};  // not UTF-8: dropped
+    if (length <= 1) return 1;
+  }
 }
 
 }  // namespace
@@ -34,6 +68,7 @@ ChatInput::ChatInput(std::string history_path) : history_path_(std::move(history
   el_set(editor, EL_EDITOR, "emacs");
   el_set(editor, EL_HIST, ::history, history);
   el_set(editor, EL_SIGNAL, 0);
+  el_set(editor, EL_GETCFN, read_character);
   editor_ = editor;
   history_ = history;
 }

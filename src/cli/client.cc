@@ -2,15 +2,16 @@
 
 #include <curl/curl.h>
 
+#include "cli/interrupt.h"
+
 namespace shoal::cli {
 
 struct Client::Call {
   std::string path;
   const Json* body = nullptr;
-  const std::function<bool(std::string_view)>* on_line = nullptr;
+  const std::function<void(std::string_view)>* on_line = nullptr;
   std::string received;  // the whole answer, or the line that is not complete yet
   long status = 0;
-  bool stopped = false;
   void* curl = nullptr;
 
   // Lines of a good answer go out as they complete; the text of a refusal is kept whole.
@@ -20,10 +21,8 @@ struct Client::Call {
     if (on_line == nullptr || status >= 400) return bytes.size();
     size_t begin = 0;
     for (size_t end; (end = received.find('\n', begin)) != std::string::npos; begin = end + 1) {
-      if (!(*on_line)(std::string_view(received).substr(begin, end - begin))) {
-        stopped = true;
-        return 0;
-      }
+      if (interrupted()) return 0;
+      (*on_line)(std::string_view(received).substr(begin, end - begin));
     }
     received.erase(0, begin);
     return bytes.size();
@@ -92,10 +91,16 @@ Status Client::perform(Call& call) {
       +[](char* data, size_t size, size_t count, void* user) -> size_t {
         return static_cast<Call*>(user)->add({data, size * count});
       });
+  if (call.on_line != nullptr) {  // asked while the daemon says nothing, too
+    curl_easy_setopt(curl_, CURLOPT_NOPROGRESS, 0L);
+    curl_easy_setopt(
+        curl_, CURLOPT_XFERINFOFUNCTION,
+        +[](void*, curl_off_t, curl_off_t, curl_off_t, curl_off_t) { return interrupted() ? 1 : 0; });
+  }
   const CURLcode code = curl_easy_perform(curl_);
   curl_easy_getinfo(curl_, CURLINFO_RESPONSE_CODE, &call.status);
   curl_slist_free_all(headers);
-  if (call.stopped) return fail(ErrorCode::kCancelled, "stopped");
+  if (call.on_line != nullptr && interrupted()) return fail(ErrorCode::kCancelled, "interrupted");
   if (code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST) {
     return fail(ErrorCode::kUnreachable, "no daemon answers at {}; start one with `shoal serve`",
                 where());
@@ -124,7 +129,7 @@ Result<Json> Client::post(const std::string& path, const Json& body) {
 }
 
 Status Client::stream(const std::string& path, const Json& body,
-                      const std::function<bool(std::string_view)>& on_line) {
+                      const std::function<void(std::string_view)>& on_line) {
   Call call;
   call.path = path;
   call.body = &body;

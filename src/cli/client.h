@@ -24,9 +24,9 @@ class Client {
   // they were decided.
   Result<Json> get(const std::string& path);
   Result<Json> post(const std::string& path, const Json& body);
-  // `on_line` gets each line as it arrives; returning false ends the stream (kCancelled).
+  // `on_line` gets each line as it arrives; a Ctrl-C (interrupt.h) ends the stream (kCancelled).
   Status stream(const std::string& path, const Json& body,
-                const std::function<bool(std::string_view)>& on_line);
+                const std::function<void(std::string_view)>& on_line);
 
   bool over_socket() const { return host_.empty(); }
   std::string where() const;  // for people

@@ -29,9 +29,8 @@ Result<Json> place_on_disk(const Common& common, Client& client, const PlanArgum
   std::optional<Error> error;
   Json instance;
   const auto on_line = [&](std::string_view line) {
-    if (interrupted()) return false;
     const Result<Json> event = parse_json(line);
-    if (!event || !event->is_object()) return true;
+    if (!event || !event->is_object()) return;
     if (const auto said = error_from_json(*event)) {
       error = said;
     } else if (event->contains("instance")) {
@@ -40,7 +39,6 @@ Result<Json> place_on_disk(const Common& common, Client& client, const PlanArgum
       progress.show(event->value("phase", "working"), event->value("done_bytes", uint64_t{0}),
                     event->value("total_bytes", uint64_t{0}));
     }
-    return true;
   };
   SHOAL_TRY(client.stream("/admin/place", wish_json(common, arguments), on_line));
   if (error) return std::unexpected(*error);

@@ -127,32 +127,30 @@ Result<Answered> ask(Client& client, const Asked& asked, bool silent) {
   std::optional<Error> error;
   const auto start = Clock::now();
   const auto on_line = [&](std::string_view line) {
-    if (interrupted()) return false;
-    if (!line.starts_with("data: ") || line == "data: [DONE]") return true;
+    if (!line.starts_with("data: ") || line == "data: [DONE]") return;
     const Result<Json> event = parse_json(line.substr(6));
-    if (!event) return true;
+    if (!event) return;
     if (const auto said = error_from_json(*event)) {
       error = said;
-      return true;
+      return;
     }
     if (event->contains("usage") && (*event)["usage"].is_object())
       answered.usage = (*event)["usage"];
     if (event->contains("timings")) answered.timings = (*event)["timings"];
-    if (!event->contains("choices") || (*event)["choices"].empty()) return true;
+    if (!event->contains("choices") || (*event)["choices"].empty()) return;
     const Json& choice = (*event)["choices"][0];
     if (choice.contains("finish_reason") && choice["finish_reason"].is_string())
       answered.finish_reason = choice["finish_reason"];
     std::string piece = asked.chat ? "" : choice.value("text", "");
     if (asked.chat && choice["delta"].contains("content") && choice["delta"]["content"].is_string())
       piece = choice["delta"]["content"];
-    if (piece.empty()) return true;
+    if (piece.empty()) return;
     if (answered.text.empty()) answered.first_token_s = seconds_since(start);
     answered.text += piece;
     if (!silent) {
       std::fwrite(piece.data(), 1, piece.size(), stdout);
       std::fflush(stdout);
     }
-    return true;
   };
   const Status status =
       client.stream(asked.chat ? "/v1/chat/completions" : "/v1/completions", asked.body, on_line);
@@ -236,7 +234,6 @@ class Session {
           messages_.erase(messages_.size() - 1);
         continue;
       }
-      clear_interrupt();
       const Result<Answered> answered = exchange(*line, false);
       if (interrupted()) {
         fmt::print(stderr, "\n(stopped)\n");

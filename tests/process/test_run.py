@@ -78,9 +78,19 @@ class Run(WithNodes):
             terminal.type("in Spanish.\n")
             terminal.read_until("decode")
             terminal.read_until("> ")
+            terminal.type("A line that is given up")
+            terminal.read_until("given up")
+            terminal.type("\x03")
+            terminal.read_until("Ctrl-C again")
+            terminal.read_until("> ")
             terminal.type("Count from 1 to 1000, one number a line.\n")
             terminal.read_until("a line.\r\n")
-            terminal.read_some(40)  # of what may never end
+            terminal.read_some(200)  # of what may never end
+            terminal.type("\x03")
+            terminal.read_until("stopped")
+            terminal.read_until("> ")
+            terminal.type("alphabet " * 300 + "\n")  # Ctrl-C before the first word of the answer
+            terminal.read_until("alphabet \r\n")
             terminal.type("\x03")
             terminal.read_until("stopped")
             terminal.read_until("> ")
