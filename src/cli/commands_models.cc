@@ -174,6 +174,7 @@ int perplexity_command(const Common& common, const std::string& model, const std
   if (!text) return report(common, text.error());
   options.model_path = std::move(*path);
   options.text = std::move(*text);
+  if (options.text.ends_with('\n')) options.text.pop_back();  // the file's end, as llama.cpp reads
   if (common.context > 0) options.context = common.context;
   options.threads = common.threads;
   options.isa = common.isa;

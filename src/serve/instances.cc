@@ -184,7 +184,12 @@ Task<Result<Placement>> Instances::place_file(Instance& instance) {
     cards_[file->sha256] = std::move(*card);
   }
   co_await await_measured_links();
-  co_return shoal::place(context_.node.topology(), cards_[file->sha256], instance.wish);
+  const Topology topology = context_.node.topology();
+  Result<Placement> placement = shoal::place(topology, cards_[file->sha256], instance.wish);
+  if (placement || instance.generation == 0 || instance.wish.node_count == 0) co_return placement;
+  Wish fewer = instance.wish;  // it ran, and a node was lost: what still fits answers
+  fewer.node_count = 0;
+  co_return shoal::place(topology, cards_[file->sha256], fewer);
 }
 
 // A node that has just joined or come back is measured within a moment; a plan without it would be

@@ -85,6 +85,9 @@ Task<Result<Json>> Router::place(std::string model, Wish wish, PlaceProgress pro
   while (instance->open() && instance->state != Instance::State::kReady) {
     if (Clock::now() > deadline)
       co_return fail(ErrorCode::kBusy, "{} is not ready yet; try again in a moment", model);
+    if (instance->state == Instance::State::kRestarting &&
+        instance->error.code == ErrorCode::kDoesNotFit)
+      co_return std::unexpected(instance->error);  // until a node returns, nobody need wait
     Json now = {{"phase", instance->phase},
                 {"done_bytes", instance->phase_done_bytes},
                 {"total_bytes", instance->phase_total_bytes}};

@@ -2,10 +2,10 @@
 
 namespace shoal {
 
-Result<Intake> Intake::create(const gguf::File& file) {
+Result<Intake> Intake::create(const gguf::File& file, int64_t context) {
   SHOAL_ASSIGN(Tokenizer tokenizer, Tokenizer::from_gguf(file));
   SHOAL_ASSIGN(std::optional<ChatTemplate> chat_template, ChatTemplate::from_gguf(file));
-  return Intake(std::move(tokenizer), std::move(chat_template));
+  return Intake(std::move(tokenizer), std::move(chat_template), context);
 }
 
 Result<std::vector<int32_t>> Intake::tokenise(const GenerateRequest& request) const {
@@ -28,6 +28,14 @@ Result<std::vector<int32_t>> Intake::tokenise(const GenerateRequest& request) co
     }
     SHOAL_ASSIGN(text, chat_template_->render(request.messages, request.tools, true,
                                               request.template_arguments));
+  }
+  // Before the work of encoding it: nobody waits for the megabytes that cannot fit.
+  const int64_t fewest = static_cast<int64_t>(text.size()) / tokenizer_.longest_token_bytes();
+  if (fewest > context_) {
+    return fail(ErrorCode::kContextLength,
+                "the prompt has {} bytes, which are more than {} tokens, and the context is {} "
+                "tokens; shorten it, or place the model with a larger context",
+                text.size(), fewest, context_);
   }
   SHOAL_ASSIGN(std::vector<int32_t> tokens, tokenizer_.encode(text, true));
   // A template that writes BOS itself gets no second one.

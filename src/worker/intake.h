@@ -23,22 +23,26 @@ struct PreparedRequest {
 
 class Intake {
  public:
-  static Result<Intake> create(const gguf::File& file);
+  // `context`: the positions of a sequence.
+  static Result<Intake> create(const gguf::File& file, int64_t context);
 
   // Renders and tokenises. kInvalidArgument for a conversation that the template refuses, ids
-  // outside the vocabulary, a prompt without tokens; kUnsupported for a chat with a model that has
-  // no template.
+  // outside the vocabulary, a prompt without tokens; kContextLength for a text that is too long
+  // whatever its tokens; kUnsupported for a chat with a model that has no template.
   Result<PreparedRequest> prepare(uint64_t id, GenerateRequest request) const;
 
   const Tokenizer& tokenizer() const { return tokenizer_; }
 
  private:
-  Intake(Tokenizer tokenizer, std::optional<ChatTemplate> chat_template)
-      : tokenizer_(std::move(tokenizer)), chat_template_(std::move(chat_template)) {}
+  Intake(Tokenizer tokenizer, std::optional<ChatTemplate> chat_template, int64_t context)
+      : tokenizer_(std::move(tokenizer)),
+        chat_template_(std::move(chat_template)),
+        context_(context) {}
   Result<std::vector<int32_t>> tokenise(const GenerateRequest& request) const;
 
   Tokenizer tokenizer_;
   std::optional<ChatTemplate> chat_template_;
+  int64_t context_;
 };
 
 }  // namespace shoal

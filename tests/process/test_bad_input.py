@@ -93,6 +93,11 @@ class Requests(WithNodes):
         self.assertIn("512", error["message"])
         self.assertRegex(error["message"], r"20\d\d")
 
+    def test_a_text_that_no_context_could_hold_is_refused_without_being_read(self):
+        status, error = self.error({"model": MODEL, "messages": [{"role": "user", "content": "word " * 3_000_000}]})
+        self.assertEqual((status, error["code"]), (400, "context_length_exceeded"))
+        self.assertIn("512", error["message"])
+
     def test_a_body_of_100_mb(self):
         try:
             status, _, _ = request(self.node, "POST", "/v1/chat/completions", b"x" * 100_000_000)

@@ -1,4 +1,5 @@
 """Two daemons that trust each other answer with one model."""
+import hashlib
 import json
 import os
 import pathlib
@@ -67,6 +68,37 @@ class TwoNodes(WithNodes):
         status, answer = ask(self.a, {"model": MODEL, "prompt": "The capital of France is", "temperature": 0, "max_tokens": 2}, "/v1/completions")
         self.assertIn("Paris", answer["choices"][0]["text"])
         self.assertGreater(self.a.instance(MODEL)["generation"], 1)
+
+    def test_a_node_killed_mid_answer_is_told_and_the_other_answers_alone(self):
+        self.place_over_both()
+        long = {**GREEDY, "max_tokens": 1500, "ignore_eos": True}
+        events = stream(self.a, long, on_event=lambda events: self.b.kill() if len(events) == 5 else None)
+        self.assertIn("error", events[-1], events[-1])
+        self.assertRegex(events[-1]["error"]["message"], "birch|rank 1")
+        until(lambda: [n["state"] for n in self.a.json("nodes")["nodes"] if n["name"] == "birch"] == ["dead"], "the node to be found dead")
+        status, answer = ask(self.a, GREEDY)
+        self.assertEqual(status, 200, answer)
+        self.assertEqual(len(self.a.instance(MODEL)["ranks"]), 1)
+
+    def test_a_file_that_changed_under_its_name_is_not_run(self):
+        home = self.home_with_model("cedar")
+        [file] = (home / "models").rglob("*.gguf")
+        blob = bytearray(file.read_bytes())
+        blob[-1000] ^= 1
+        file.unlink()  # it may be a link to another home's
+        file.write_bytes(blob)
+        c = Node(home, "127.0.0.4")
+        self.nodes.append(c)
+        pair(self.a, c)
+        self.b.stop()
+        until(lambda: [n["state"] for n in self.a.json("nodes")["nodes"] if n["name"] == "birch"] == ["dead"], "the stopped node to be missed")
+        self.a.shoal("place", MODEL, "--nodes", "2", "--context", "2048")
+        answers = [ask(node, GREEDY)[1]["choices"][0]["message"]["content"] for node in (self.a, c)]
+        self.assertEqual(answers[0], answers[1])
+        [whole] = {m["sha256"] for m in self.a.json("list")["models"]}
+        self.assertIn(whole, {m["sha256"] for m in c.json("list")["models"]})
+        for path in (m["path"] for m in c.json("list")["models"] if m["sha256"] == whole):
+            self.assertEqual(hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest(), whole)
 
     def test_a_client_that_leaves_stops_its_generation(self):
         self.place_over_both()
