@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Measurements of record, each a ratio within one run: bench.py [NAME...]. Names: decode, ranks, perplexity, memory.
+"""Measurements of record, each a ratio within one run: bench.py [NAME...]. Names: decode, ranks, limit.
 
-Models are files: --smollm2 FILE --big FILE (a 1.2 B llama shape in Q4_0). llama.cpp's tools run by --llama PREFIX, a command to
+Models are files: --smollm2 FILE --big FILE (a 1.2 B llama shape in Q4_0), for `limit` --huge FILE (the same in F16, 2.5 GB). llama.cpp's tools run by --llama PREFIX, a command to
 put before `llama-bench` and `llama-perplexity` ("" when they are on the path); --llama-models DIR is where those tools see the files."""
 import argparse
 import json
@@ -11,8 +11,9 @@ import shlex
 import statistics
 import subprocess
 import tempfile
+import time
 
-from local_nodes import Node, pair
+from local_nodes import Failed, Node, pair
 
 PROMPT = "The history of the city begins with a small settlement on the river, and " * 8
 
@@ -84,7 +85,73 @@ def bench_ranks(scratch):
     return rows
 
 
-BENCHES = {"decode": bench_decode, "ranks": bench_ranks}
+class Cgroup:
+    """A memory limit that the kernel holds, page cache included; cgroups of either version. Needs root."""
+
+    def __init__(self, name, limit_bytes):
+        first = pathlib.Path("/sys/fs/cgroup/memory")
+        self.path = (first if first.is_dir() else first.parent) / f"shoal-bench-{os.getpid()}-{name}"
+        self.path.mkdir()
+        (self.path / ("memory.limit_in_bytes" if first.is_dir() else "memory.max")).write_text(str(limit_bytes))
+
+    def peak_bytes(self):
+        file = next(f for f in (self.path / "memory.max_usage_in_bytes", self.path / "memory.peak") if f.exists())
+        return int(file.read_text())
+
+    def remove(self):
+        for _ in range(50):
+            try:
+                return self.path.rmdir()
+            except OSError:
+                time.sleep(0.1)
+
+
+def forget_pages_of(path):
+    """Pages that are cached already are counted in nobody's cgroup."""
+    with open(path, "rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def bench_limit(scratch):
+    """A model of 2.5 GB on machines of 1.8 GB: one node, two nodes, and llama.cpp, each inside a cgroup of that size."""
+    limit_bytes, rows = 1_800_000_000, []
+    groups = [Cgroup(name, limit_bytes) for name in ("a", "b", "llama")]
+    nodes = []
+    try:
+        for i, group in enumerate(groups[:2]):
+            nodes.append(Node(scratch / f"n{i}", f"127.0.0.{2 + i}", core=i, arguments=["--memory", "1.8GB"], cgroup=group.path))
+        pair(*nodes)
+        try:
+            nodes[0].shoal("place", ARGS.huge, "--nodes", "1", "--context", "1024", "--sequences", "1")
+        except Failed as refused:
+            rows.append({"what": "one node", "says": refused.stderr.strip().splitlines()[-1]})
+        nodes[0].shoal("place", ARGS.huge, "--nodes", "2", "--context", "1024", "--sequences", "1")
+        rows.append({"what": "two nodes", **decode_of(nodes[0], ARGS.huge, ARGS.repeat, ARGS.tokens),
+                     "peak_resident_bytes": [r["stats"]["resident_peak_bytes"] for r in nodes[0].instance(ARGS.huge)["ranks"]]})
+        for node in nodes:
+            node.stop()
+        for mode in ("mmap", "none"):
+            words = shlex.split(ARGS.llama) + ["llama-bench", "-m", seen_by_llama(ARGS.huge), "-t", "2", "-lm", mode, "-p", "0", "-n", "8", "-r", "1", "-o", "json"]
+            forget_pages_of(ARGS.huge)
+            enter = lambda: (groups[2].path / "cgroup.procs").write_text(str(os.getpid()))
+            row = {"what": "llama.cpp, load mode " + mode}
+            try:
+                done = subprocess.run(words, capture_output=True, text=True, preexec_fn=enter, timeout=300)
+                row |= {"exit": done.returncode, "says": "killed for memory" if done.returncode == -9 else done.stderr.strip()[-100:]} if done.returncode else {}
+                if done.returncode == 0:
+                    row |= {"decode_tokens_per_s": json.loads(done.stdout)[0]["avg_ts"]}
+            except subprocess.TimeoutExpired:
+                row |= {"says": "8 tokens were not done after 300 s"}
+            rows.append(row)
+    finally:
+        for node in nodes:
+            node.stop()
+        for group in groups:
+            group.remove()
+    return rows
+
+
+BENCHES = {"decode": bench_decode, "ranks": bench_ranks, "limit": bench_limit}
 
 
 def main():
@@ -101,12 +168,18 @@ def main():
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", choices=[*BENCHES, []])
-    parser.add_argument("--smollm2", required=True)
-    parser.add_argument("--big", required=True)
+    parser.add_argument("--smollm2")
+    parser.add_argument("--big")
+    parser.add_argument("--huge")
     parser.add_argument("--llama", default="")
     parser.add_argument("--llama-models", default="")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--json", help="write the results here too")
     ARGS = parser.parse_args()
+    needed = {"limit": ["huge"]}
+    for name in ARGS.names or BENCHES:
+        for option in needed.get(name, ["smollm2", "big"]):
+            if getattr(ARGS, option) is None:
+                parser.error(f"{name} needs --{option} FILE")
     main()

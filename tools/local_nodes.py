@@ -29,19 +29,27 @@ def shoal(*words, home, show=False, stdin=subprocess.DEVNULL, timeout=300, envir
 
 
 class Node:
-    def __init__(self, home, address, name=None, core=None, arguments=(), cluster_port=0, environment=None):
+    """`core` pins the node to one; `cgroup` is a folder of cgroups that it is to live in."""
+
+    def __init__(self, home, address, name=None, core=None, arguments=(), cluster_port=0, environment=None, cgroup=None):
         self.home, self.address, self.name = pathlib.Path(home), address, name or pathlib.Path(home).name
         self.core, self.arguments, self.cluster_port, self.environment = core, list(arguments), cluster_port, environment
+        self.cgroup = cgroup
         self.home.mkdir(parents=True, exist_ok=True)
         self.start()
 
     def start(self):
-        pin = (lambda: os.sched_setaffinity(0, {self.core})) if self.core is not None else None
+        def settle():
+            if self.core is not None:
+                os.sched_setaffinity(0, {self.core})
+            if self.cgroup is not None:
+                (self.cgroup / "cgroup.procs").write_text(str(os.getpid()))
+
         with open(self.log_path, "a") as log:
             self.process = subprocess.Popen(
                 [SHOAL, "serve", "--home", self.home, "--name", self.name, "--listen", f"{self.address}:0",
                  "--cluster-listen", f"{self.address}:{self.cluster_port}", *self.arguments],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=pin, start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=settle, start_new_session=True,
                 env={**os.environ, **(self.environment or {})})
         self.status = self.wait_until_up()
         self.cluster_port = self.status["cluster_port"]  # the same after a restart
