@@ -58,11 +58,14 @@ def ask(command, script, requests):
     done = subprocess.run(shlex.split(command) + ["-c", source], input=json.dumps(requests).encode(), capture_output=True)
     if done.returncode:
         sys.exit(f"{script} failed:\n" + done.stderr.decode()[-3000:])
+    for line in done.stderr.decode(errors="replace").splitlines():
+        if "error" in line.lower():
+            print(f"{script}: {line}", file=sys.stderr)
     return json.loads(done.stdout)
 
 
 def llama_cpp_request(model, data, sequences):
-    return {"gguf": base64.b64encode(data).decode(), "context": model.context, "sequences": sequences}
+    return {"gguf": base64.b64encode(data).decode(), "context": model.run_with_context or model.context, "sequences": sequences}
 
 
 def transformers_request(model, sequences):
@@ -112,12 +115,13 @@ def verdict(model, sequences, logits, theirs, llamas):
     return cells, None
 
 
-def write_json(path, name, sequences, logits):
+def write_json(path, name, model, sequences, logits):
+    context = f'"context":{model.run_with_context},' if model.run_with_context else ""
     lines = []
     for tokens, rows, (_, positions) in zip(sequences, logits, CASES):
         kept = [[float(f"{x:.7g}") for x in rows[p]] for p in positions]
         lines.append(json.dumps({"tokens": tokens, "positions": positions, "logits": kept}, separators=(",", ":")))
-    path.write_text(f'{{"model":"{name}.gguf","cases":[\n' + ",\n".join(lines) + "\n]}\n")
+    path.write_text(f'{{"model":"{model.file or name}.gguf",{context}"cases":[\n' + ",\n".join(lines) + "\n]}\n")
 
 
 def describe(model):
@@ -145,8 +149,8 @@ def gguf_bytes(name, model):
 
 
 def write(out, name, has, model, data, sequences, logits, cells):
-    (out / f"{name}.gguf").write_bytes(data)
-    write_json(out / f"{name}.json", name, sequences, logits)
+    (out / f"{model.file or name}.gguf").write_bytes(data)
+    write_json(out / f"{name}.json", name, model, sequences, logits)
     put_row(out / "README.md", name, f"| `{name}` | {model.architecture} | {describe(model)} | {has} | {' | '.join(cells)} |")
     size = (out / f"{name}.json").stat().st_size
     print(f"{name}: {len(data)} + {size} bytes; transformers {cells[0]}; llama.cpp {cells[1]}, KL {cells[2]}", flush=True)
@@ -163,7 +167,7 @@ def main():
     has = {name: words for family in FAMILIES for name, words in family.HAS.items()}
     names = options.names or list(fixtures)
     models = [fixtures[name]() for name in names]
-    data = [gguf_bytes(name, model) for name, model in zip(names, models)]
+    data = [gguf_bytes(model.file or name, model) for name, model in zip(names, models)]
     runs = [choose_tokens(model) for model in models]
     theirs = ask(options.transformers, "transformers_logits.py", [transformers_request(model, run[0]) for model, run in zip(models, runs)])
     llamas = ask(options.llama, "llama_cpp_logits.py", [llama_cpp_request(model, file, run[0]) for model, file, run in zip(models, data, runs)])

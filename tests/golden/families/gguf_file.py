@@ -40,7 +40,7 @@ def add_value(writer, key, value):
 
 def write(path, name, model):
     writer = gguf.GGUFWriter(str(path), model.architecture)
-    writer.add_name(f"golden {name}")
+    writer.add_name(f"golden {name}".replace("phi3", "phi 3"))  # llama.cpp looks for special tokens by a name with phi3 in it
     for key, value in model.meta.items():
         add_value(writer, f"{model.architecture}.{key}", value)
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)

@@ -35,6 +35,8 @@ class Model:
     names = {}                 # differences from LAYER_NAMES
     norm_shift = 0.0           # what GGUF adds to the norm weights of transformers
     config_class = None        # where it is not the class's name and "Config"
+    file = None                # name of the GGUF, where it is not the fixture's
+    run_with_context = None    # the context to run with, where the logits depend on it
     llama_cpp_limit = 1e-4     # of the largest logit
     llama_cpp_differs = None   # a sentence where llama.cpp computes something else than transformers
     router = None
