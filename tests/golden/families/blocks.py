@@ -140,12 +140,15 @@ class Router:
 
     def of_best_groups(self, choice):
         grouped = choice.reshape(len(choice), self.groups, -1)
-        rank = np.sort(grouped, -1)[..., -2:].sum(-1)
+        rank = self.rank(grouped)
         order = np.argsort(-rank, -1, kind="stable")
         self.watch(np.take_along_axis(rank, order, -1), self.groups_used)
         kept = np.zeros(rank.shape, bool)
         np.put_along_axis(kept, order[:, :self.groups_used], True, -1)
         return np.where(kept[..., None], grouped, -np.inf).reshape(choice.shape)
+
+    def rank(self, grouped):
+        return np.sort(grouped, -1)[..., -2:].sum(-1)
 
     def watch(self, ordered, used):
         if used < ordered.shape[-1]:

@@ -39,6 +39,7 @@ class Model:
     run_with_context = None    # the context to run with, where the logits depend on it
     llama_cpp_limit = 1e-4     # of the largest logit
     llama_cpp_differs = None   # a sentence where llama.cpp computes something else than transformers
+    residual_gain = 1.0        # below one for many layers, which would multiply rounding errors
     router = None
 
     def __init__(self, seed, layers, hidden, heads, kv_heads, head_dim, ffn, base=10000.0, epsilon=1e-5, vocab=VOCABULARY, context=CONTEXT, tied=False):
@@ -64,6 +65,8 @@ class Model:
         self.tensors[name] = to_bf16_grid(values)
 
     def matrix(self, name, *shape, gain=1.5):
+        if name.endswith(("attn_output", "ffn_down")):
+            gain *= self.residual_gain
         self.add(name + ".weight", self.random.normal(0, gain / np.sqrt(shape[-1]), shape))
 
     def norm(self, name, width):
