@@ -171,8 +171,8 @@ class Model:
         for name, values in self.tensors.items():
             if not name.startswith("blk."):
                 continue
-            _, layer, base, kind = name.split(".")
-            if int(layer) >= self.layers or base not in names:
+            _, layer, *_, base, kind = name.split(".")
+            if int(layer) >= self.layers or base not in names:  # layers beyond predict further tokens
                 continue
             if self.interleaved and base in PERMUTED:
                 values = self.halves(values)
