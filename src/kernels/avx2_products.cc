@@ -6,7 +6,9 @@
 //
 // Weights are unsigned bytes for vpmaddubsw, activations signed ones. The largest sums, so that
 // nothing saturates: 4-bit codes, eight products of pairs: 8 * 2 * 15 * 127 = 30480; Q6_K, two:
-// 2 * 2 * 63 * 127 = 32004; Q8_0, one: 2 * 128 * 127 = 32512.
+// 2 * 2 * 63 * 127 = 32004; Q8_0, one: 2 * 128 * 127 = 32512. vpmaddwd then adds the pairs and
+// multiplies what coarse codes gave by kFineSteps, so that one int32 holds both levels: at most
+// 2 * 30480 * 63 * 252 for Q4_K, under 2^30. Q6_K has signed scales of 7 bits and no room for that.
 //
 // A row's sum runs over the pieces and sub-blocks in order, in float, with the same instructions
 // whatever the number of rows: 16 lanes are 16 rows of the matrix and never meet.
@@ -22,17 +24,10 @@ namespace shoal::kernels {
 namespace {
 
 constexpr int kStreams = 4;
-constexpr int kRowBlock =
-    4;  // rows of floats or of codes per pass over a piece: what 16 registers allow
+constexpr int kFloatRows = 4;  // rows of input per pass over a piece: what 16 registers allow
+constexpr int kCodeRows = 2;   // the same for rows of codes, which have two levels
 
-// How many rows of codes stand for one row of input.
-constexpr int levels_of(ElementType type) {
-  const bool floats =
-      type == ElementType::kF32 || type == ElementType::kF16 || type == ElementType::kBF16;
-  return floats ? 1 : kCodeLevels;
-}
-
-// Pointers to M rows of floats or of codes, already at the piece's first column.
+// Pointers to M rows of input, already at the piece's first column.
 template <int M>
 struct Rows {
   const float* x[M];
@@ -77,112 +72,146 @@ inline void fetch_until(const uint8_t*& at, const uint8_t* end) {
   for (; at < end; at += 64) _mm_prefetch(reinterpret_cast<const char*>(at), _MM_HINT_T0);
 }
 
-// The four vectors of 4-bit codes of 8 rows and 32 columns, apart.
-struct Nibbles {
-  __m256i low[4], high[4];
-  explicit Nibbles(const uint8_t* codes) {
+// Products of M rows with the 4-bit codes of 16 rows and 32 columns: int16 pairs, to be added and
+// scaled by vpmaddwd, for each level of the codes and each half of the 16 rows.
+template <int M>
+struct NibbleProducts {
+  __m256i sums[M][2][2];  // [row][level][half]
+
+  NibbleProducts(const uint8_t* weights, const Rows<M>& in, int64_t b) {
     const __m256i mask = _mm256_set1_epi8(15);
+#pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) {
-      const __m256i both = load(codes + 64 * i);
-      low[i] = _mm256_and_si256(both, mask);
-      high[i] = _mm256_and_si256(_mm256_srli_epi16(both, 4), mask);
+      __m256i low[2], high[2];
+      for (int half = 0; half < 2; ++half) {
+        const __m256i both = load(weights + 64 * i + 32 * half);
+        low[half] = _mm256_and_si256(both, mask);
+        high[half] = _mm256_and_si256(_mm256_srli_epi16(both, 4), mask);
+      }
+      for (int m = 0; m < M; ++m) {
+        for (int level = 0; level < 2; ++level) {
+          const int8_t* codes = in.codes[m] + kCodeBytes * b + 32 * level + 4 * i;
+          const __m256i x0 = four_columns(codes), x1 = four_columns(codes + 16);
+          for (int half = 0; half < 2; ++half) {
+            __m256i& sum = sums[m][level][half];
+            const __m256i first = _mm256_maddubs_epi16(low[half], x0);
+            sum = i == 0 ? first : _mm256_add_epi16(sum, first);
+            sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(high[half], x1));
+          }
+        }
+      }
     }
   }
-  // Products with 32 columns of one row: int16 pairs, to be added and scaled by vpmaddwd.
-  __m256i times(const int8_t* codes) const {
-    __m256i sum = _mm256_maddubs_epi16(low[0], four_columns(codes));
-    for (int i = 1; i < 4; ++i) {
-      sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(low[i], four_columns(codes + 4 * i)));
-    }
-    for (int i = 0; i < 4; ++i) {
-      sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(high[i], four_columns(codes + 16 + 4 * i)));
-    }
-    return sum;
+  // Both levels as one sum of fine steps, times `scale`.
+  __m256i times(int m, int half, __m256i fine_scale, __m256i coarse_scale) const {
+    return _mm256_add_epi32(_mm256_madd_epi16(sums[m][0][half], coarse_scale),
+                            _mm256_madd_epi16(sums[m][1][half], fine_scale));
   }
 };
+
+template <int M>
+inline void load_sums(const float (*sums)[16], __m256 (&acc)[M][2]) {
+  for (int m = 0; m < M; ++m) {
+    for (int half = 0; half < 2; ++half) acc[m][half] = _mm256_loadu_ps(sums[m] + 8 * half);
+  }
+}
+template <int M>
+inline void store_sums(const __m256 (&acc)[M][2], float (*sums)[16]) {
+  for (int m = 0; m < M; ++m) {
+    for (int half = 0; half < 2; ++half) _mm256_storeu_ps(sums[m] + 8 * half, acc[m][half]);
+  }
+}
 
 // --- formats: one piece of 16 rows times M rows of input; sums[m][lane] go on ---
 
 template <bool kWithMinimum>
 struct Legacy4 {  // Q4_0, Q4_1
   static constexpr ElementType kType = kWithMinimum ? ElementType::kQ4_1 : ElementType::kQ4_0;
-  static constexpr int kSums = 16;
+  static constexpr int kSums = 16, kRowBlock = kCodeRows;
   static constexpr int64_t kStep = kPieceColumns;
   static constexpr int64_t kSubBlockBytes = kWithMinimum ? 320 : 288;
 
   template <int M>
   static void piece(const uint8_t* p, int64_t columns, const Rows<M>& in, float (*sums)[kSums]) {
     const PieceOffsets at = piece_offsets(kType, columns);
-    const int64_t n = columns / kSubBlock;
     const uint8_t* ahead = p + at.total;
-    for (int half = 0; half < 2; ++half) {
-      __m256 acc[M];
-      for (int m = 0; m < M; ++m) acc[m] = _mm256_loadu_ps(sums[m] + 8 * half);
-      for (int64_t b = 0; b < n; ++b) {
-        if (half == 0) fetch_until(ahead, p + at.total + (b + 1) * kSubBlockBytes);
-        const Nibbles weights(p + at.codes + 256 * b + 32 * half);
+    const __m256i fine = _mm256_set1_epi16(1), coarse = _mm256_set1_epi16(kFineSteps);
+    __m256 acc[M][2];
+    load_sums(sums, acc);
+    for (int64_t b = 0; b < columns / kSubBlock; ++b) {
+      fetch_until(ahead, p + at.total + (b + 1) * kSubBlockBytes);
+      const NibbleProducts<M> products(p + at.codes + 256 * b, in, b);
+      for (int half = 0; half < 2; ++half) {
         const __m256 d = halves(p + at.scales + 32 * b + 16 * half);
         for (int m = 0; m < M; ++m) {
           const BlockSums& block = in.blocks[m][b];
-          __m256i dot =
-              _mm256_madd_epi16(weights.times(in.codes[m] + 32 * b), _mm256_set1_epi16(1));
+          __m256i dot = products.times(m, half, fine, coarse);
           if constexpr (!kWithMinimum) {  // codes stand for q - 8
             dot = _mm256_sub_epi32(dot, _mm256_slli_epi32(_mm256_set1_epi32(block.sum), 3));
           }
           const __m256 scale = _mm256_mul_ps(d, _mm256_set1_ps(block.scale));
-          acc[m] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), scale, acc[m]);
+          acc[m][half] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), scale, acc[m][half]);
           if constexpr (kWithMinimum) {
-            acc[m] = _mm256_fmadd_ps(halves(p + at.minima + 32 * b + 16 * half),
-                                     _mm256_set1_ps(block.weighted_sum), acc[m]);
+            acc[m][half] = _mm256_fmadd_ps(halves(p + at.minima + 32 * b + 16 * half),
+                                           _mm256_set1_ps(block.weighted_sum), acc[m][half]);
           }
         }
       }
-      for (int m = 0; m < M; ++m) _mm256_storeu_ps(sums[m] + 8 * half, acc[m]);
     }
+    store_sums(acc, sums);
   }
 };
 
 struct Eight {  // Q8_0
   static constexpr ElementType kType = ElementType::kQ8_0;
-  static constexpr int kSums = 16;
+  static constexpr int kSums = 16, kRowBlock = kCodeRows;
   static constexpr int64_t kStep = kPieceColumns;
   static constexpr int64_t kSubBlockBytes = 544;
 
   template <int M>
   static void piece(const uint8_t* p, int64_t columns, const Rows<M>& in, float (*sums)[kSums]) {
     const PieceOffsets at = piece_offsets(kType, columns);
-    const int64_t n = columns / kSubBlock;
     const uint8_t* ahead = p + at.total;
-    for (int half = 0; half < 2; ++half) {
-      __m256 acc[M];
-      for (int m = 0; m < M; ++m) acc[m] = _mm256_loadu_ps(sums[m] + 8 * half);
-      for (int64_t b = 0; b < n; ++b) {
-        if (half == 0) fetch_until(ahead, p + at.total + (b + 1) * kSubBlockBytes);
-        __m256i dot[M];
-        for (int m = 0; m < M; ++m) dot[m] = _mm256_setzero_si256();
-        for (int i = 0; i < 8; ++i) {
-          const __m256i w = load(p + at.codes + 512 * b + 64 * i + 32 * half);
-          const __m256i magnitude = _mm256_abs_epi8(w);  // -128 becomes 128, unsigned
-          for (int m = 0; m < M; ++m) {
-            const __m256i x = _mm256_sign_epi8(four_columns(in.codes[m] + 32 * b + 4 * i), w);
-            dot[m] = _mm256_add_epi32(dot[m], _mm256_madd_epi16(_mm256_maddubs_epi16(magnitude, x),
-                                                                _mm256_set1_epi16(1)));
+    const __m256i steps[2] = {_mm256_set1_epi16(kFineSteps), _mm256_set1_epi16(1)};
+    __m256 acc[M][2];
+    load_sums(sums, acc);
+    for (int64_t b = 0; b < columns / kSubBlock; ++b) {
+      fetch_until(ahead, p + at.total + (b + 1) * kSubBlockBytes);
+      __m256i dot[M][2];
+      for (int m = 0; m < M; ++m) dot[m][0] = dot[m][1] = _mm256_setzero_si256();
+#pragma GCC unroll 2
+      for (int i = 0; i < 8; ++i) {
+        __m256i w[2], magnitude[2];
+        for (int half = 0; half < 2; ++half) {
+          w[half] = load(p + at.codes + 512 * b + 64 * i + 32 * half);
+          magnitude[half] = _mm256_abs_epi8(w[half]);  // -128 becomes 128, unsigned
+        }
+        for (int m = 0; m < M; ++m) {
+          for (int level = 0; level < 2; ++level) {
+            const __m256i x = four_columns(in.codes[m] + kCodeBytes * b + 32 * level + 4 * i);
+            for (int half = 0; half < 2; ++half) {
+              const __m256i pairs =
+                  _mm256_maddubs_epi16(magnitude[half], _mm256_sign_epi8(x, w[half]));
+              dot[m][half] = _mm256_add_epi32(dot[m][half], _mm256_madd_epi16(pairs, steps[level]));
+            }
           }
         }
+      }
+      for (int half = 0; half < 2; ++half) {
         const __m256 d = halves(p + at.scales + 32 * b + 16 * half);
         for (int m = 0; m < M; ++m) {
           const __m256 scale = _mm256_mul_ps(d, _mm256_set1_ps(in.blocks[m][b].scale));
-          acc[m] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot[m]), scale, acc[m]);
+          acc[m][half] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot[m][half]), scale, acc[m][half]);
         }
       }
-      for (int m = 0; m < M; ++m) _mm256_storeu_ps(sums[m] + 8 * half, acc[m]);
     }
+    store_sums(acc, sums);
   }
 };
 
 struct K4 {  // Q4_K
   static constexpr ElementType kType = ElementType::kQ4_K;
-  static constexpr int kSums = 16;
+  static constexpr int kSums = 16, kRowBlock = kCodeRows;
   static constexpr int64_t kStep = kPieceColumns;
   static constexpr int64_t kSubBlockBytes = 296;
 
@@ -191,19 +220,24 @@ struct K4 {  // Q4_K
     const PieceOffsets at = piece_offsets(kType, columns);
     const int64_t n = columns / kSubBlock;
     const uint8_t* ahead = p + at.total;
-    for (int half = 0; half < 2; ++half) {
-      __m256 scaled[M], offset[M];
-      for (int m = 0; m < M; ++m) scaled[m] = offset[m] = _mm256_setzero_ps();
-      for (int64_t b = 0; b < n; ++b) {
-        if (half == 0) fetch_until(ahead, p + at.total + (b + 1) * kSubBlockBytes);
-        const Nibbles weights(p + at.codes + 256 * b + 32 * half);
-        const __m256i scale = scale_pairs(p + at.scales + 16 * b, half);
+    __m256 scaled[M][2];
+    for (int m = 0; m < M; ++m) scaled[m][0] = scaled[m][1] = _mm256_setzero_ps();
+    for (int64_t b = 0; b < n; ++b) {
+      fetch_until(ahead, p + at.total + (b + 1) * kSubBlockBytes);
+      const NibbleProducts<M> products(p + at.codes + 256 * b, in, b);
+      for (int half = 0; half < 2; ++half) {
+        const __m256i fine = scale_pairs(p + at.scales + 16 * b, half);
+        const __m256i coarse = _mm256_mullo_epi16(fine, _mm256_set1_epi16(kFineSteps));
         for (int m = 0; m < M; ++m) {
-          const __m256i dot = _mm256_madd_epi16(weights.times(in.codes[m] + 32 * b), scale);
-          scaled[m] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot),
-                                      _mm256_set1_ps(in.blocks[m][b].scale), scaled[m]);
+          const __m256 dot = _mm256_cvtepi32_ps(products.times(m, half, fine, coarse));
+          scaled[m][half] =
+              _mm256_fmadd_ps(dot, _mm256_set1_ps(in.blocks[m][b].scale), scaled[m][half]);
         }
       }
+    }
+    for (int half = 0; half < 2; ++half) {
+      __m256 offset[M];
+      for (int m = 0; m < M; ++m) offset[m] = _mm256_setzero_ps();
       for (int64_t b = 0; b < n; ++b) {
         const __m128i minimum =
             _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p + at.minima + 16 * b + 8 * half));
@@ -216,7 +250,7 @@ struct K4 {  // Q4_K
       const __m256 d = halves(p + 16 * half), dmin = halves(p + 32 + 16 * half);
       for (int m = 0; m < M; ++m) {
         __m256 acc = _mm256_loadu_ps(sums[m] + 8 * half);
-        acc = _mm256_fmadd_ps(d, scaled[m], acc);
+        acc = _mm256_fmadd_ps(d, scaled[m][half], acc);
         acc = _mm256_fnmadd_ps(dmin, offset[m], acc);
         _mm256_storeu_ps(sums[m] + 8 * half, acc);
       }
@@ -226,62 +260,93 @@ struct K4 {  // Q4_K
 
 struct K6 {  // Q6_K
   static constexpr ElementType kType = ElementType::kQ6_K;
-  static constexpr int kSums = 16;
+  static constexpr int kSums = 16, kRowBlock = kCodeRows;
   static constexpr int64_t kStep = kPieceColumns;
   static constexpr int64_t kSubBlockBytes = 420;
 
-  // Codes of 16 columns: nibbles joined by their two high bits.
-  struct Codes {
-    __m256i q[4];
-    Codes(const __m256i* nibbles, const uint8_t* high) {
-      const __m256i bits = load(high);
-      const __m256i mask = _mm256_set1_epi8(0x30);
-      q[0] = _mm256_or_si256(nibbles[0], _mm256_and_si256(_mm256_slli_epi16(bits, 4), mask));
-      q[1] = _mm256_or_si256(nibbles[1], _mm256_and_si256(_mm256_slli_epi16(bits, 2), mask));
-      q[2] = _mm256_or_si256(nibbles[2], _mm256_and_si256(bits, mask));
-      q[3] = _mm256_or_si256(nibbles[3], _mm256_and_si256(_mm256_srli_epi16(bits, 2), mask));
+  // Codes of 4 columns of 8 rows: nibbles (the low ones, or the high ones of the second 16 columns)
+  // joined by two of the high bits.
+  template <int kIndex>
+  static __m256i codes_at(__m256i nibbles, __m256i bits, bool second) {
+    const __m256i low = second ? _mm256_srli_epi16(nibbles, 4) : nibbles;
+    const __m256i high = kIndex == 0   ? _mm256_slli_epi16(bits, 4)
+                         : kIndex == 1 ? _mm256_slli_epi16(bits, 2)
+                         : kIndex == 2 ? bits
+                                       : _mm256_srli_epi16(bits, 2);
+    return _mm256_or_si256(_mm256_and_si256(low, _mm256_set1_epi8(0x0f)),
+                           _mm256_and_si256(high, _mm256_set1_epi8(0x30)));
+  }
+
+  // Adds the products with columns 16 * second + 4 * kIndex to + 7.
+  template <int M, int kIndex>
+  static void add_eight(const uint8_t* nibbles, const uint8_t* bits, bool second,
+                        const __m256i* scale, const Rows<M>& in, int64_t b,
+                        __m256i (&dot)[M][2][2]) {
+    __m256i q0[2], q1[2];
+    for (int half = 0; half < 2; ++half) {
+      const __m256i high = load(bits + 32 * half);
+      q0[half] = codes_at<kIndex>(load(nibbles + 64 * kIndex + 32 * half), high, second);
+      q1[half] = codes_at<kIndex + 1>(load(nibbles + 64 * (kIndex + 1) + 32 * half), high, second);
     }
-    __m256i times(const int8_t* codes, __m256i scale) const {
-      const __m256i first = _mm256_add_epi16(_mm256_maddubs_epi16(q[0], four_columns(codes)),
-                                             _mm256_maddubs_epi16(q[1], four_columns(codes + 4)));
-      const __m256i second = _mm256_add_epi16(_mm256_maddubs_epi16(q[2], four_columns(codes + 8)),
-                                              _mm256_maddubs_epi16(q[3], four_columns(codes + 12)));
-      return _mm256_add_epi32(_mm256_madd_epi16(first, scale), _mm256_madd_epi16(second, scale));
+    for (int m = 0; m < M; ++m) {
+      for (int level = 0; level < 2; ++level) {
+        const int8_t* x = in.codes[m] + kCodeBytes * b + 32 * level + 16 * second + 4 * kIndex;
+        const __m256i x0 = four_columns(x), x1 = four_columns(x + 4);
+        for (int half = 0; half < 2; ++half) {
+          const __m256i pairs = _mm256_add_epi16(_mm256_maddubs_epi16(q0[half], x0),
+                                                 _mm256_maddubs_epi16(q1[half], x1));
+          dot[m][level][half] =
+              _mm256_add_epi32(dot[m][level][half], _mm256_madd_epi16(pairs, scale[half]));
+        }
+      }
     }
-  };
+  }
 
   template <int M>
   static void piece(const uint8_t* p, int64_t columns, const Rows<M>& in, float (*sums)[kSums]) {
     const PieceOffsets at = piece_offsets(kType, columns);
-    const int64_t n = columns / kSubBlock;
     const uint8_t* ahead = p + at.total;
-    for (int half = 0; half < 2; ++half) {
-      __m256 scaled[M];
-      for (int m = 0; m < M; ++m) scaled[m] = _mm256_setzero_ps();
-      for (int64_t b = 0; b < n; ++b) {
-        if (half == 0) fetch_until(ahead, p + at.total + (b + 1) * kSubBlockBytes);
-        const Nibbles nibbles(p + at.codes + 256 * b + 32 * half);
-        const uint8_t* high = p + at.high_bits + 128 * b + 32 * half;
-        const Codes first(nibbles.low, high), second(nibbles.high, high + 64);
-        const __m256i scale0 = signed_scale_pairs(p + at.scales + 32 * b, half);
-        const __m256i scale1 = signed_scale_pairs(p + at.scales + 32 * b + 16, half);
-        const __m256i both = _mm256_blend_epi16(scale0, scale1, 0xaa);
+    __m256 scaled[M][2];
+    for (int m = 0; m < M; ++m) scaled[m][0] = scaled[m][1] = _mm256_setzero_ps();
+    for (int64_t b = 0; b < columns / kSubBlock; ++b) {
+      fetch_until(ahead, p + at.total + (b + 1) * kSubBlockBytes);
+      const uint8_t* nibbles = p + at.codes + 256 * b;
+      const uint8_t* bits = p + at.high_bits + 128 * b;
+      __m256i first[2], second[2], dot[M][2][2];
+      for (int half = 0; half < 2; ++half) {
+        first[half] = signed_scale_pairs(p + at.scales + 32 * b, half);
+        second[half] = signed_scale_pairs(p + at.scales + 32 * b + 16, half);
+        // Codes stand for q - 32: the sums begin at -32 times those of the activations.
+        const __m256i both = _mm256_blend_epi16(first[half], second[half], 0xaa);
         for (int m = 0; m < M; ++m) {
-          const BlockSums& block = in.blocks[m][b];
-          const int8_t* x = in.codes[m] + 32 * b;
-          int32_t half_sums;
-          std::memcpy(&half_sums, block.half_sums, sizeof half_sums);
-          const __m256i bias = _mm256_madd_epi16(both, _mm256_set1_epi32(half_sums));
-          __m256i dot = _mm256_add_epi32(first.times(x, scale0), second.times(x + 16, scale1));
-          dot = _mm256_sub_epi32(dot, _mm256_slli_epi32(bias, 5));  // codes stand for q - 32
-          scaled[m] =
-              _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), _mm256_set1_ps(block.scale), scaled[m]);
+          for (int level = 0; level < 2; ++level) {
+            int32_t half_sums;
+            std::memcpy(&half_sums, in.blocks[m][b].half_sums[level], sizeof half_sums);
+            const __m256i bias = _mm256_madd_epi16(both, _mm256_set1_epi32(half_sums));
+            dot[m][level][half] =
+                _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_slli_epi32(bias, 5));
+          }
         }
       }
+      add_eight<M, 0>(nibbles, bits, false, first, in, b, dot);
+      add_eight<M, 2>(nibbles, bits, false, first, in, b, dot);
+      add_eight<M, 0>(nibbles, bits + 64, true, second, in, b, dot);
+      add_eight<M, 2>(nibbles, bits + 64, true, second, in, b, dot);
+      for (int m = 0; m < M; ++m) {
+        for (int half = 0; half < 2; ++half) {
+          const __m256 steps = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot[m][0][half]),
+                                               _mm256_set1_ps(static_cast<float>(kFineSteps)),
+                                               _mm256_cvtepi32_ps(dot[m][1][half]));
+          scaled[m][half] =
+              _mm256_fmadd_ps(steps, _mm256_set1_ps(in.blocks[m][b].scale), scaled[m][half]);
+        }
+      }
+    }
+    for (int half = 0; half < 2; ++half) {
       const __m256 d = halves(p + 16 * half);
       for (int m = 0; m < M; ++m) {
         const __m256 acc = _mm256_loadu_ps(sums[m] + 8 * half);
-        _mm256_storeu_ps(sums[m] + 8 * half, _mm256_fmadd_ps(d, scaled[m], acc));
+        _mm256_storeu_ps(sums[m] + 8 * half, _mm256_fmadd_ps(d, scaled[m][half], acc));
       }
     }
   }
@@ -291,7 +356,7 @@ struct K6 {  // Q6_K
 template <ElementType kElement>
 struct Floats {
   static constexpr ElementType kType = kElement;
-  static constexpr int kSums = 32;
+  static constexpr int kSums = 32, kRowBlock = kFloatRows;
   static constexpr int64_t kStep = 64;  // 2 or 4 KB: two halves of four quarters stay in L1
 
   struct Pair {
@@ -356,14 +421,11 @@ struct Floats {
 
 // --- the walk over groups, rows and pieces ---
 
-// The sums of a row of input: its levels one after the other, or the even and the odd columns of
-// floats.
 void store_group(const MatrixView& matrix, int64_t group, const float* sums, int sum_count,
                  float* out) {
   float values[kGroupRows];
   for (int r = 0; r < kGroupRows; ++r) {
-    values[r] = sums[r];
-    for (int s = kGroupRows; s < sum_count; s += kGroupRows) values[r] += sums[s + r];
+    values[r] = sum_count == 32 ? sums[r] + sums[16 + r] : sums[r];
   }
   const int64_t left = matrix.rows - group * kGroupRows;
   const int64_t count = left < kGroupRows ? left : kGroupRows;
@@ -374,9 +436,7 @@ void store_group(const MatrixView& matrix, int64_t group, const float* sums, int
 template <class Format, int M>
 void times_groups(const MatrixView& matrix, const InputRows& input, int64_t first_row,
                   const int64_t* groups, int group_count, float* out, int64_t out_stride) {
-  constexpr int kLevels = levels_of(Format::kType);
-  constexpr int kRows = M * kLevels;
-  alignas(32) float sums[kStreams][kRows][Format::kSums];
+  alignas(32) float sums[kStreams][M][Format::kSums];
   std::memset(sums, 0, sizeof sums);
   const uint8_t* p[kStreams];
   for (int s = 0; s < group_count; ++s) p[s] = matrix.bytes + groups[s] * matrix.unit_bytes;
@@ -386,27 +446,24 @@ void times_groups(const MatrixView& matrix, const InputRows& input, int64_t firs
       const int64_t left = piece.count - done;
       const int64_t columns = left < Format::kStep ? left : Format::kStep;
       const int64_t first_column = piece.first + done;
-      Rows<kRows> rows;
-      for (int m = 0; m < kRows; ++m) {
-        if constexpr (kLevels == 1) {
-          rows.x[m] = input.values + (first_row + m) * input.value_stride + first_column;
-        } else {
-          const int64_t at = (first_row * kLevels + m) * input.code_stride + first_column;
-          rows.codes[m] = input.codes + at;
-          rows.blocks[m] = input.blocks + at / kSubBlock;
-        }
+      Rows<M> rows;
+      for (int m = 0; m < M; ++m) {
+        const int64_t row = first_row + m,
+                      block = row * input.block_stride + first_column / kSubBlock;
+        rows.x[m] = input.values + row * input.value_stride + first_column;
+        rows.codes[m] = input.codes + block * kCodeBytes;
+        rows.blocks[m] = input.blocks + block;
       }
       const int64_t bytes = piece_offsets(Format::kType, columns).total;
       for (int s = 0; s < group_count; ++s) {
-        Format::template piece<kRows>(p[s], columns, rows, sums[s]);
+        Format::template piece<M>(p[s], columns, rows, sums[s]);
         p[s] += bytes;
       }
     }
   }
   for (int s = 0; s < group_count; ++s) {
     for (int m = 0; m < M; ++m) {
-      store_group(matrix, groups[s], sums[s][m * kLevels], kLevels * Format::kSums,
-                  out + (first_row + m) * out_stride);
+      store_group(matrix, groups[s], sums[s][m], Format::kSums, out + (first_row + m) * out_stride);
     }
   }
 }
@@ -422,7 +479,7 @@ void product(const MatrixView& matrix, const InputRows& input, int64_t input_row
       const int64_t group = unit_begin + s * quarter + step;
       if (group < unit_end) groups[count++] = group;
     }
-    constexpr int kBlock = kRowBlock / levels_of(Format::kType);
+    constexpr int kBlock = Format::kRowBlock;
     int64_t row = 0;
     for (; row + kBlock <= input_rows; row += kBlock) {
       times_groups<Format, kBlock>(matrix, input, row, groups, count, out, out_stride);
@@ -459,8 +516,8 @@ Product avx2_product(ElementType type) {
 
 namespace {
 
-// One level of 32 activations: codes, sums and scale; x becomes what is left of it.
-void quantise_level(__m256* x, float scale, float inverse, int8_t* codes, BlockSums& block) {
+// One level of 32 activations: codes and the sums of both halves; x becomes what is left of it.
+void quantise_level(__m256* x, float scale, float inverse, int8_t* codes, int16_t* half_sums) {
   __m256i q[4];
   for (int i = 0; i < 4; ++i) {
     q[i] = _mm256_cvtps_epi32(_mm256_mul_ps(x[i], _mm256_set1_ps(inverse)));
@@ -478,17 +535,13 @@ void quantise_level(__m256* x, float scale, float inverse, int8_t* codes, BlockS
   __m128i last = _mm_add_epi32(_mm256_castsi256_si128(sums23), _mm256_extracti128_si256(sums23, 1));
   __m128i both = _mm_hadd_epi32(first, last);
   both = _mm_hadd_epi32(both, both);
-  block.half_sums[0] = static_cast<int16_t>(_mm_extract_epi32(both, 0));
-  block.half_sums[1] = static_cast<int16_t>(_mm_extract_epi32(both, 1));
-  block.sum = block.half_sums[0] + block.half_sums[1];
-  block.scale = scale;
-  block.weighted_sum = scale * static_cast<float>(block.sum);
+  half_sums[0] = static_cast<int16_t>(_mm_extract_epi32(both, 0));
+  half_sums[1] = static_cast<int16_t>(_mm_extract_epi32(both, 1));
 }
 
 }  // namespace
 
-void avx2_quantise(const float* in, int64_t count, int8_t* codes, BlockSums* blocks,
-                   int64_t code_stride) {
+void avx2_quantise(const float* in, int64_t count, int8_t* codes, BlockSums* blocks) {
   const __m256i magnitude_bits = _mm256_set1_epi32(0x7fffffff);
   for (int64_t b = 0; b < count / kSubBlock; ++b) {
     __m256 x[4];
@@ -505,12 +558,15 @@ void avx2_quantise(const float* in, int64_t count, int8_t* codes, BlockSums* blo
     const float largest = _mm_cvtss_f32(_mm_castsi128_ps(top4));
     const bool tiny = largest < 1e-33f;  // neither inverse may overflow
     const float coarse = tiny ? 0 : largest / 127;
-    // A remainder is at most half a coarse step and a few ulps of the largest: 252 instead of 254
-    // keeps its code within int8.
-    const float fine = coarse / 252;
-    quantise_level(x, coarse, tiny ? 0 : 127 / largest, codes + b * kSubBlock, blocks[b]);
-    quantise_level(x, fine, tiny ? 0 : 252 / coarse, codes + code_stride + b * kSubBlock,
-                   blocks[code_stride / kSubBlock + b]);
+    const float fine = coarse / kFineSteps;
+    BlockSums& block = blocks[b];
+    int8_t* out = codes + b * kCodeBytes;
+    quantise_level(x, coarse, tiny ? 0 : 127 / largest, out, block.half_sums[0]);
+    quantise_level(x, fine, tiny ? 0 : kFineSteps / coarse, out + 32, block.half_sums[1]);
+    block.sum = kFineSteps * (block.half_sums[0][0] + block.half_sums[0][1]) +
+                block.half_sums[1][0] + block.half_sums[1][1];
+    block.scale = fine;
+    block.weighted_sum = fine * static_cast<float>(block.sum);
   }
 }
 

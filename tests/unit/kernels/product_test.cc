@@ -19,18 +19,18 @@ constexpr double kHalfUlp = 0x1p-24;
 // Rows of activations, quantised where the kernels ask for it.
 struct Inputs {
   Inputs(const KernelTable& table, ElementType type, std::vector<float> rows, int64_t columns)
-      : values(std::move(rows)), width(columns), stride((columns + 31) / 32 * 32 + 32) {
+      : values(std::move(rows)), width(columns), stride((columns + 31) / 32 + 1) {
     count = static_cast<int64_t>(values.size()) / width;
-    codes.resize(static_cast<size_t>(kCodeLevels * count * stride));
-    blocks.resize(codes.size() / 32);
+    blocks.resize(static_cast<size_t>(count * stride));
+    codes.resize(blocks.size() * kCodeBytes);
     quantised = table.takes_codes(type);
     for (int64_t r = 0; quantised && r < count; ++r) {
       table.quantise(&values[static_cast<size_t>(r * width)], width,
-                     &codes[static_cast<size_t>(kCodeLevels * r * stride)],
-                     &blocks[static_cast<size_t>(kCodeLevels * r * stride / 32)], stride);
+                     &codes[static_cast<size_t>(r * stride * kCodeBytes)],
+                     &blocks[static_cast<size_t>(r * stride)]);
     }
   }
-  InputRows view() const { return {values.data(), width, codes.data(), stride, blocks.data()}; }
+  InputRows view() const { return {values.data(), width, codes.data(), blocks.data(), stride}; }
   double value(int64_t row, int64_t column) const {
     return static_cast<double>(values[static_cast<size_t>(row * width + column)]);
   }
