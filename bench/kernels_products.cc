@@ -24,9 +24,11 @@ using namespace shoal;
 using namespace shoal::kernels;
 
 constexpr int64_t kColumns = 4096;
-constexpr ElementType kTypes[] = {ElementType::kQ4_0, ElementType::kQ4_1, ElementType::kQ8_0,
-                                  ElementType::kQ4_K, ElementType::kQ6_K, ElementType::kF16,
-                                  ElementType::kBF16, ElementType::kF32};
+constexpr ElementType kTypes[] = {
+    ElementType::kQ4_0,   ElementType::kQ4_1,  ElementType::kQ5_0, ElementType::kQ5_1,
+    ElementType::kQ8_0,   ElementType::kQ2_K,  ElementType::kQ3_K, ElementType::kQ4_K,
+    ElementType::kQ5_K,   ElementType::kQ6_K,  ElementType::kF16,  ElementType::kBF16,
+    ElementType::kIQ4_NL, ElementType::kMXFP4, ElementType::kF32,  ElementType::kIQ4_XS};
 
 // Random bytes whose scales are small and finite. 256 rows.
 std::vector<std::byte> file_bytes(ElementType type) {
@@ -40,13 +42,32 @@ std::vector<std::byte> file_bytes(ElementType type) {
     for (size_t b = 0; b < bytes.size(); b += traits.block_bytes)
       bytes[b + offset + 1] = std::byte{high};
   };
-  if (type == ElementType::kF32) {
-    for (size_t i = 3; i < bytes.size(); i += 4) bytes[i] = std::byte{0x3c};
-  } else if (type == ElementType::kQ6_K) {
-    set_high(208, 0x1c);
-  } else {
-    set_high(0, type == ElementType::kBF16 ? 0x3c : 0x1c);
-    if (type == ElementType::kQ4_1 || type == ElementType::kQ4_K) set_high(2, 0x1c);
+  switch (type) {
+    case ElementType::kF32:
+      for (size_t i = 3; i < bytes.size(); i += 4) bytes[i] = std::byte{0x3c};
+      break;
+    case ElementType::kMXFP4:
+      for (size_t i = 0; i < bytes.size(); i += traits.block_bytes) bytes[i] = std::byte{120};
+      break;
+    case ElementType::kQ2_K:
+      set_high(80, 0x1c);
+      set_high(82, 0x1c);
+      break;
+    case ElementType::kQ3_K:
+      set_high(108, 0x1c);
+      break;
+    case ElementType::kQ6_K:
+      set_high(208, 0x1c);
+      break;
+    case ElementType::kQ4_1:
+    case ElementType::kQ5_1:
+    case ElementType::kQ4_K:
+    case ElementType::kQ5_K:
+      set_high(2, 0x1c);
+      set_high(0, 0x1c);
+      break;
+    default:
+      set_high(0, type == ElementType::kBF16 ? 0x3c : 0x1c);
   }
   return bytes;
 }

@@ -4,11 +4,10 @@
 // into four contiguous quarters that advance together piece by piece, and each piece's work fetches
 // the lines of the next piece of its own quarter, about three pieces' time ahead.
 //
-// Weights are unsigned bytes for vpmaddubsw, activations signed ones. The largest sums, so that
-// nothing saturates: 4-bit codes, eight products of pairs: 8 * 2 * 15 * 127 = 30480; Q6_K, two:
-// 2 * 2 * 63 * 127 = 32004; Q8_0, one: 2 * 128 * 127 = 32512. vpmaddwd then adds the pairs and
-// multiplies what coarse codes gave by kFineSteps, so that one int32 holds both levels: at most
-// 2 * 30480 * 63 * 252 for Q4_K, under 2^30. Q6_K has signed scales of 7 bits and no room for that.
+// Weights are unsigned bytes for vpmaddubsw, activations signed ones: as many products are summed
+// in int16 as it has room for, which each type's largest code decides (Codes::kRun). vpmaddwd then
+// adds the pairs and multiplies what coarse codes gave by kFineSteps, so that one int32 holds both
+// levels. Every bound is a static_assert beside what it protects.
 //
 // A row's sum runs over the pieces and sub-blocks in order, in float, with the same instructions
 // whatever the number of rows: 16 lanes are 16 rows of the matrix and never meet.
@@ -49,22 +48,18 @@ inline __m256 halves(const uint8_t* p) {
 inline __m128i bytes16(const uint8_t* p) {
   return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
 }
-// Lane i of the result: byte `half * 8 + i` of 16, as two equal int16.
-inline __m256i scale_pairs(const uint8_t* p, int half) {
-  const __m256i spread = _mm256_add_epi8(
-      _mm256_setr_epi8(0, -128, 0, -128, 1, -128, 1, -128, 2, -128, 2, -128, 3, -128, 3, -128,  //
-                       4, -128, 4, -128, 5, -128, 5, -128, 6, -128, 6, -128, 7, -128, 7, -128),
-      _mm256_set1_epi16(static_cast<int16_t>(half * 8)));
-  return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(bytes16(p)), spread);
-}
-// The same for signed bytes.
-inline __m256i signed_scale_pairs(const uint8_t* p, int half) {
+// Lane i of the result: signed byte `half * 8 + i` of 16, as two equal int16.
+inline __m256i pairs_of_bytes(__m128i bytes, int half) {
   const __m256i spread = _mm256_add_epi8(
       _mm256_setr_epi8(-128, 0, -128, 0, -128, 1, -128, 1, -128, 2, -128, 2, -128, 3, -128, 3,  //
                        -128, 4, -128, 4, -128, 5, -128, 5, -128, 6, -128, 6, -128, 7, -128, 7),
       _mm256_set1_epi16(static_cast<int16_t>(half * 8 << 8)));
-  const __m256i high = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(bytes16(p)), spread);
-  return _mm256_srai_epi16(high, 8);
+  return _mm256_srai_epi16(_mm256_shuffle_epi8(_mm256_broadcastsi128_si256(bytes), spread), 8);
+}
+// Bytes `half * 8` and on of 16 as eight floats.
+inline __m256 floats_of_bytes(__m128i bytes, int half) {
+  const __m128i eight = half == 0 ? bytes : _mm_unpackhi_epi64(bytes, bytes);
+  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(eight));
 }
 
 // Fetches the lines of [at, end) and moves on.
@@ -72,42 +67,134 @@ inline void fetch_until(const uint8_t*& at, const uint8_t* end) {
   for (; at < end; at += 64) _mm_prefetch(reinterpret_cast<const char*>(at), _MM_HINT_T0);
 }
 
-// Products of M rows with the 4-bit codes of 16 rows and 32 columns: int16 pairs, to be added and
-// scaled by vpmaddwd, for each level of the codes and each half of the 16 rows.
-template <int M>
-struct NibbleProducts {
-  __m256i sums[M][2][2];  // [row][level][half]
+// --- codes ---
 
-  NibbleProducts(const uint8_t* weights, const Rows<M>& in, int64_t b) {
-    const __m256i mask = _mm256_set1_epi8(15);
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) {
-      __m256i low[2], high[2];
-      for (int half = 0; half < 2; ++half) {
-        const __m256i both = load(weights + 64 * i + 32 * half);
-        low[half] = _mm256_and_si256(both, mask);
-        high[half] = _mm256_and_si256(_mm256_srli_epi16(both, 4), mask);
-      }
+// How vpmaddubsw sees the codes of a type: as unsigned bytes that stand for byte - kCenter, or,
+// where that would leave no room for a sum, as magnitudes whose signs go to the activations.
+template <ElementType kType>
+struct Codes {
+  static constexpr const TypeForm& kForm = type_form(kType);
+  static constexpr int kTableLowest = [] {
+    int lowest = 0;
+    for (int i = 0; kForm.values != nullptr && i < 16; ++i) {
+      if (kForm.values[i] < lowest) lowest = kForm.values[i];
+    }
+    return lowest;
+  }();
+  static constexpr bool kSigned = kForm.low_bits == 8 || kTableLowest < -32;
+  static constexpr int kCenter = kForm.values != nullptr && !kSigned ? -kTableLowest : kForm.center;
+  static constexpr int kLargest = [] {
+    if (kSigned) return 128;
+    int largest = (1 << (kForm.low_bits + kForm.high_bits)) - 1;
+    for (int i = 0; kForm.values != nullptr && i < 16; ++i) {
+      const int code = kForm.values[i] + kCenter;
+      if (i == 0 || code > largest) largest = code;
+    }
+    return largest;
+  }();
+  // Vectors whose products with activations int16 can sum: all of a sub-block, half of one, fewer.
+  static constexpr int kRoom = 32767 / (2 * kLargest * 127);
+  // Whether the two halves of a sub-block have scales of their own, and so sums.
+  static constexpr bool kTwoScales =
+      kForm.sub_scales != SubScales::kNone && kForm.sub_scales != SubScales::kPer32;
+  static constexpr int kRun = kRoom >= 8 && !kTwoScales ? 8 : kRoom >= 4 ? 4 : kRoom >= 2 ? 2 : 1;
+  static_assert(kRoom >= 1 && 2 * kRun * kLargest * 127 <= 32767);
+
+  // Those of one half of the rows of sub-block b.
+  const uint8_t *low, *high;
+  __m256i table;
+  Codes(const uint8_t* p, const PieceOffsets& at, int64_t b)
+      : low(p + at.codes + 64 * kForm.low_bits * b),
+        high(p + at.high_bits + 64 * kForm.high_bits * b) {
+    if constexpr (kForm.values != nullptr) {
+      const __m128i values = _mm_loadu_si128(reinterpret_cast<const __m128i*>(kForm.values));
+      table = _mm256_broadcastsi128_si256(
+          _mm_add_epi8(values, _mm_set1_epi8(static_cast<char>(kSigned ? 0 : kCenter))));
+    }
+  }
+
+  // Columns 4 i to 4 i + 3 of rows 8 half to 8 half + 7.
+  __m256i at(int i, int half) const {
+    if constexpr (kForm.low_bits == 8) {
+      return load(low + 64 * i + 32 * half);
+    } else if constexpr (kForm.low_bits == 4) {
+      const __m256i both = load(low + 64 * (i % 4) + 32 * half);
+      const __m256i code =
+          _mm256_and_si256(i < 4 ? both : _mm256_srli_epi16(both, 4), _mm256_set1_epi8(15));
+      if constexpr (kForm.values != nullptr) return _mm256_shuffle_epi8(table, code);
+      return with_high_bits(code, i, half);
+    } else {
+      const __m256i four = load(low + 64 * (i / 4) + 32 * half);
+      const __m256i code =
+          _mm256_and_si256(_mm256_srli_epi16(four, i % 4 * 2), _mm256_set1_epi8(3));
+      return with_high_bits(code, i, half);
+    }
+  }
+
+  // Codes times four columns of activations: sums of two products.
+  static __m256i times(__m256i codes, __m256i x) {
+    if constexpr (kSigned) {  // -128 becomes 128, unsigned
+      return _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(x, codes));
+    } else {
+      return _mm256_maddubs_epi16(codes, x);
+    }
+  }
+
+ private:
+  static __m256i with_high_bits(const uint8_t* high, __m256i code, int i, int half) {
+    constexpr int kBits = kForm.high_bits, kPer = 8 / kBits;
+    constexpr char kMask = static_cast<char>(((1 << kBits) - 1) << kForm.low_bits);
+    const __m256i bits = load(high + 64 * (i / kPer) + 32 * half);
+    const int up = kForm.low_bits - i % kPer * kBits;
+    const __m256i moved = up > 0 ? _mm256_slli_epi16(bits, up) : _mm256_srli_epi16(bits, -up);
+    return _mm256_or_si256(code, _mm256_and_si256(moved, _mm256_set1_epi8(kMask)));
+  }
+  __m256i with_high_bits(__m256i code, int i, int half) const {
+    if constexpr (kForm.high_bits == 0) {
+      return code;
+    } else {
+      return with_high_bits(high, code, i, half);
+    }
+  }
+};
+
+// Adds the products of M rows with sub-block b, times scale(level, part, half), whose lanes are
+// pairs of int16: part 0 are the first 16 columns, 1 the last, 0 too where a run has both. With one
+// sum for both levels, the scale of the coarse one has the factor kFineSteps.
+template <ElementType kType, int M, int kSumLevels, class Scale>
+inline void add_products(const Codes<kType>& codes, const Rows<M>& in, int64_t b,
+                         const Scale& scale, __m256i (&dot)[M][kSumLevels][2]) {
+  constexpr int kRun = Codes<kType>::kRun;
+  const auto run = [&](int first) __attribute__((always_inline)) {
+    __m256i sums[M][2][2];  // [row][level][half]
+#pragma GCC unroll 8
+    for (int k = 0; k < kRun; ++k) {
+      const int i = kRun == 8 ? k / 2 + k % 2 * 4 : first + k;  // both nibbles of a byte in turn
+      const int part = kRun == 8 ? 0 : i / 4;
+      const __m256i w[2] = {codes.at(i, 0), codes.at(i, 1)};
       for (int m = 0; m < M; ++m) {
         for (int level = 0; level < 2; ++level) {
-          const int8_t* codes = in.codes[m] + kCodeBytes * b + 32 * level + 4 * i;
-          const __m256i x0 = four_columns(codes), x1 = four_columns(codes + 16);
+          const __m256i x = four_columns(in.codes[m] + kCodeBytes * b + 32 * level + 4 * i);
           for (int half = 0; half < 2; ++half) {
             __m256i& sum = sums[m][level][half];
-            const __m256i first = _mm256_maddubs_epi16(low[half], x0);
-            sum = i == 0 ? first : _mm256_add_epi16(sum, first);
-            sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(high[half], x1));
+            const __m256i product = Codes<kType>::times(w[half], x);
+            sum = k == 0 ? product : _mm256_add_epi16(sum, product);
+            if (k < kRun - 1) continue;
+            __m256i& to = dot[m][kSumLevels == 1 ? 0 : level][half];
+            to = _mm256_add_epi32(to, _mm256_madd_epi16(sum, scale(level, part, half)));
           }
         }
       }
     }
+  };
+  if constexpr (Codes<kType>::kForm.low_bits == 8) {
+#pragma GCC unroll 2
+    for (int first = 0; first < 8; first += kRun) run(first);
+  } else {
+#pragma GCC unroll 8
+    for (int first = 0; first < 8; first += kRun) run(first);
   }
-  // Both levels as one sum of fine steps, times `scale`.
-  __m256i times(int m, int half, __m256i fine_scale, __m256i coarse_scale) const {
-    return _mm256_add_epi32(_mm256_madd_epi16(sums[m][0][half], coarse_scale),
-                            _mm256_madd_epi16(sums[m][1][half], fine_scale));
-  }
-};
+}
 
 template <int M>
 inline void load_sums(const float (*sums)[16], __m256 (&acc)[M][2]) {
@@ -124,49 +211,34 @@ inline void store_sums(const __m256 (&acc)[M][2], float (*sums)[16]) {
 
 // --- formats: one piece of 16 rows times M rows of input; sums[m][lane] go on ---
 
-template <bool kWithMinimum>
-struct Legacy4 {  // Q4_0, Q4_1
-  static constexpr ElementType kType = kWithMinimum ? ElementType::kQ4_1 : ElementType::kQ4_0;
+// Types whose scales are floats for each 32 columns, stored so or, of IQ4_XS, made of two.
+template <ElementType kElement>
+struct FloatScales {
+  static constexpr ElementType kType = kElement;
+  static constexpr const TypeForm& kForm = type_form(kType);
   static constexpr int kSums = 16, kRowBlock = kCodeRows;
   static constexpr int64_t kStep = kPieceColumns;
-  static constexpr int64_t kSubBlockBytes = kWithMinimum ? 320 : 288;
+  static constexpr int64_t kSubBlockBytes = piece_offsets(kType, kPieceColumns).total / 8;
+  using Weights = Codes<kType>;
+  static_assert(int64_t{32} * Weights::kLargest * 127 * (kFineSteps + 1) +
+                    int64_t{32} * Weights::kCenter * 127 * (kFineSteps + 1) <
+                int64_t{1} << 31);
 
-  template <int M>
-  static void piece(const uint8_t* p, int64_t columns, const Rows<M>& in, float (*sums)[kSums]) {
-    const PieceOffsets at = piece_offsets(kType, columns);
-    const uint8_t* ahead = p + at.total;
-    const __m256i fine = _mm256_set1_epi16(1), coarse = _mm256_set1_epi16(kFineSteps);
-    __m256 acc[M][2];
-    load_sums(sums, acc);
-    for (int64_t b = 0; b < columns / kSubBlock; ++b) {
-      fetch_until(ahead, p + at.total + (b + 1) * kSubBlockBytes);
-      const NibbleProducts<M> products(p + at.codes + 256 * b, in, b);
-      for (int half = 0; half < 2; ++half) {
-        const __m256 d = halves(p + at.scales + 32 * b + 16 * half);
-        for (int m = 0; m < M; ++m) {
-          const BlockSums& block = in.blocks[m][b];
-          __m256i dot = products.times(m, half, fine, coarse);
-          if constexpr (!kWithMinimum) {  // codes stand for q - 8
-            dot = _mm256_sub_epi32(dot, _mm256_slli_epi32(_mm256_set1_epi32(block.sum), 3));
-          }
-          const __m256 scale = _mm256_mul_ps(d, _mm256_set1_ps(block.scale));
-          acc[m][half] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), scale, acc[m][half]);
-          if constexpr (kWithMinimum) {
-            acc[m][half] = _mm256_fmadd_ps(halves(p + at.minima + 32 * b + 16 * half),
-                                           _mm256_set1_ps(block.weighted_sum), acc[m][half]);
-          }
-        }
-      }
+  static __m256 scales(const uint8_t* p, const PieceOffsets& at, int64_t b, int half) {
+    if constexpr (kForm.exponent) {  // exponent_to_float of small_floats.h
+      const __m256i e = _mm256_cvtepu8_epi32(
+          _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p + at.d + 16 * b + 8 * half)));
+      const __m256i usual = _mm256_slli_epi32(_mm256_sub_epi32(e, _mm256_set1_epi32(1)), 23);
+      const __m256i small = _mm256_sllv_epi32(_mm256_set1_epi32(0x00200000), e);
+      return _mm256_castsi256_ps(
+          _mm256_blendv_epi8(usual, small, _mm256_cmpgt_epi32(_mm256_set1_epi32(2), e)));
+    } else if constexpr (kForm.sub_scales == SubScales::kPer32) {
+      return _mm256_mul_ps(halves(p + at.d + 16 * half),
+                           floats_of_bytes(bytes16(p + at.scales + 16 * b), half));
+    } else {
+      return halves(p + at.d + 32 * b + 16 * half);
     }
-    store_sums(acc, sums);
   }
-};
-
-struct Eight {  // Q8_0
-  static constexpr ElementType kType = ElementType::kQ8_0;
-  static constexpr int kSums = 16, kRowBlock = kCodeRows;
-  static constexpr int64_t kStep = kPieceColumns;
-  static constexpr int64_t kSubBlockBytes = 544;
 
   template <int M>
   static void piece(const uint8_t* p, int64_t columns, const Rows<M>& in, float (*sums)[kSums]) {
@@ -177,31 +249,25 @@ struct Eight {  // Q8_0
     load_sums(sums, acc);
     for (int64_t b = 0; b < columns / kSubBlock; ++b) {
       fetch_until(ahead, p + at.total + (b + 1) * kSubBlockBytes);
-      __m256i dot[M][2];
-      for (int m = 0; m < M; ++m) dot[m][0] = dot[m][1] = _mm256_setzero_si256();
-#pragma GCC unroll 2
-      for (int i = 0; i < 8; ++i) {
-        __m256i w[2], magnitude[2];
-        for (int half = 0; half < 2; ++half) {
-          w[half] = load(p + at.codes + 512 * b + 64 * i + 32 * half);
-          magnitude[half] = _mm256_abs_epi8(w[half]);  // -128 becomes 128, unsigned
-        }
-        for (int m = 0; m < M; ++m) {
-          for (int level = 0; level < 2; ++level) {
-            const __m256i x = four_columns(in.codes[m] + kCodeBytes * b + 32 * level + 4 * i);
-            for (int half = 0; half < 2; ++half) {
-              const __m256i pairs =
-                  _mm256_maddubs_epi16(magnitude[half], _mm256_sign_epi8(x, w[half]));
-              dot[m][half] = _mm256_add_epi32(dot[m][half], _mm256_madd_epi16(pairs, steps[level]));
-            }
-          }
-        }
+      __m256i dot[M][1][2];
+      for (int m = 0; m < M; ++m) {  // codes stand for code - center
+        const int begin = -Weights::kCenter * in.blocks[m][b].sum;
+        dot[m][0][0] = dot[m][0][1] = _mm256_set1_epi32(begin);
       }
+      add_products<kType>(
+          Weights(p, at, b), in, b, [&](int level, int, int) { return steps[level]; }, dot);
       for (int half = 0; half < 2; ++half) {
-        const __m256 d = halves(p + at.scales + 32 * b + 16 * half);
+        const __m256 d = scales(p, at, b, half);
         for (int m = 0; m < M; ++m) {
-          const __m256 scale = _mm256_mul_ps(d, _mm256_set1_ps(in.blocks[m][b].scale));
-          acc[m][half] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot[m][half]), scale, acc[m][half]);
+          const BlockSums& block = in.blocks[m][b];
+          // The activations' scale first: d may be close to the smallest of floats.
+          const __m256 value =
+              _mm256_mul_ps(_mm256_cvtepi32_ps(dot[m][0][half]), _mm256_set1_ps(block.scale));
+          acc[m][half] = _mm256_fmadd_ps(value, d, acc[m][half]);
+          if constexpr (kForm.minimum) {
+            acc[m][half] = _mm256_fmadd_ps(halves(p + at.m + 32 * b + 16 * half),
+                                           _mm256_set1_ps(block.weighted_sum), acc[m][half]);
+          }
         }
       }
     }
@@ -209,11 +275,104 @@ struct Eight {  // Q8_0
   }
 };
 
-struct K4 {  // Q4_K
-  static constexpr ElementType kType = ElementType::kQ4_K;
+// Types whose scales are integers for each 32 or 16 columns, times floats for each 256.
+template <ElementType kElement>
+struct IntegerScales {
+  static constexpr ElementType kType = kElement;
+  static constexpr const TypeForm& kForm = type_form(kType);
   static constexpr int kSums = 16, kRowBlock = kCodeRows;
   static constexpr int64_t kStep = kPieceColumns;
-  static constexpr int64_t kSubBlockBytes = 296;
+  static constexpr int64_t kSubBlockBytes = piece_offsets(kType, kPieceColumns).total / 8;
+  using Weights = Codes<kType>;
+
+  static constexpr bool kTwoScales = Weights::kTwoScales;
+  static constexpr int kLargestScale = kForm.sub_scales == SubScales::kNibblesPer16   ? 15
+                                       : kForm.sub_scales == SubScales::kSixBitsPer16 ? 32
+                                       : kForm.sub_scales == SubScales::kPer16        ? 128
+                                                                                      : 63;
+  // Both levels in one int32, where it has room; otherwise they meet as floats.
+  static constexpr int64_t kLargestDot =
+      int64_t{32} * (Weights::kLargest + Weights::kCenter) * 127 * kLargestScale;
+  static constexpr bool kOneSum = kLargestDot * (kFineSteps + 1) < int64_t{1} << 31;
+  static constexpr int kSumLevels = kOneSum ? 1 : 2;
+  static constexpr int kCoarseSteps = kOneSum ? kFineSteps : 1;
+  static_assert(kLargestDot < int64_t{1} << 31);
+  static_assert(kLargestScale * kCoarseSteps <= 32767);
+  static_assert(Weights::kCenter * kLargestScale * kCoarseSteps <= 32767);
+
+  // 16 rows' scales of the first and the last 16 columns.
+  static void scale_bytes(const uint8_t* p, const PieceOffsets& at, int64_t columns, int64_t b,
+                          __m128i (&out)[2]) {
+    const uint8_t* scales = p + at.scales;
+    if constexpr (kForm.sub_scales == SubScales::kPer32) {
+      out[0] = out[1] = bytes16(scales + 16 * b);
+    } else if constexpr (kForm.sub_scales == SubScales::kPer16) {
+      out[0] = bytes16(scales + 32 * b);
+      out[1] = bytes16(scales + 32 * b + 16);
+    } else if constexpr (kForm.sub_scales == SubScales::kNibblesPer16) {
+      for (int part = 0; part < 2; ++part) {
+        out[part] = _mm_and_si128(bytes16(scales + 32 * b + 16 * part), _mm_set1_epi8(15));
+      }
+    } else {
+      const int64_t n = columns / kSubBlock;
+      const __m128i low = bytes16(scales + 16 * b);
+      const __m128i high =
+          _mm_srl_epi16(bytes16(scales + 16 * (n + b / 2)), _mm_cvtsi32_si128(b % 2 * 4));
+      for (int part = 0; part < 2; ++part) {
+        const __m128i four =
+            _mm_and_si128(part == 0 ? low : _mm_srli_epi16(low, 4), _mm_set1_epi8(15));
+        const __m128i two =
+            _mm_and_si128(_mm_slli_epi16(high, part == 0 ? 4 : 2), _mm_set1_epi8(0x30));
+        out[part] = _mm_sub_epi8(_mm_or_si128(four, two), _mm_set1_epi8(32));
+      }
+    }
+  }
+
+  // Sums of the 16 activations of each half, as pairs of int16.
+  static __m256i half_sums(const BlockSums& block, int level) {
+    int32_t both;
+    std::memcpy(&both, block.half_sums[level], sizeof both);
+    return _mm256_set1_epi32(both);
+  }
+  // Each lane's two numbers, of the first and the last 16 columns, times the sums of activations in
+  // fine steps. `numbers` are bytes up to 15.
+  static __m256i times_half_sums(const __m128i (&numbers)[2], int half, const BlockSums& block) {
+    const __m256i fine = _mm256_blend_epi16(pairs_of_bytes(numbers[0], half),
+                                            pairs_of_bytes(numbers[1], half), 0xaa);
+    const __m256i coarse = _mm256_mullo_epi16(fine, _mm256_set1_epi16(kFineSteps));
+    return _mm256_add_epi32(_mm256_madd_epi16(coarse, half_sums(block, 0)),
+                            _mm256_madd_epi16(fine, half_sums(block, 1)));
+  }
+
+  template <int M>
+  static void add_minima(const uint8_t* p, const PieceOffsets& at, int64_t n, const Rows<M>& in,
+                         int half, __m256 (&acc)[M]) {
+    __m256 offset[M];
+    for (int m = 0; m < M; ++m) offset[m] = _mm256_setzero_ps();
+    for (int64_t b = 0; b < n; ++b) {
+      if constexpr (kTwoScales) {
+        __m128i minima[2];
+        for (int part = 0; part < 2; ++part) {
+          const __m128i both = bytes16(p + at.scales + 32 * b + 16 * part);
+          minima[part] = _mm_and_si128(_mm_srli_epi16(both, 4), _mm_set1_epi8(15));
+        }
+        for (int m = 0; m < M; ++m) {
+          const BlockSums& block = in.blocks[m][b];
+          const __m256i sum = times_half_sums(minima, half, block);
+          offset[m] =
+              _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), _mm256_set1_ps(block.scale), offset[m]);
+        }
+      } else {
+        const __m256 minimum = floats_of_bytes(bytes16(p + at.minima + 16 * b), half);
+        for (int m = 0; m < M; ++m) {
+          offset[m] =
+              _mm256_fmadd_ps(minimum, _mm256_set1_ps(in.blocks[m][b].weighted_sum), offset[m]);
+        }
+      }
+    }
+    const __m256 dmin = halves(p + at.m + 16 * half);
+    for (int m = 0; m < M; ++m) acc[m] = _mm256_fnmadd_ps(dmin, offset[m], acc[m]);
+  }
 
   template <int M>
   static void piece(const uint8_t* p, int64_t columns, const Rows<M>& in, float (*sums)[kSums]) {
@@ -224,129 +383,69 @@ struct K4 {  // Q4_K
     for (int m = 0; m < M; ++m) scaled[m][0] = scaled[m][1] = _mm256_setzero_ps();
     for (int64_t b = 0; b < n; ++b) {
       fetch_until(ahead, p + at.total + (b + 1) * kSubBlockBytes);
-      const NibbleProducts<M> products(p + at.codes + 256 * b, in, b);
-      for (int half = 0; half < 2; ++half) {
-        const __m256i fine = scale_pairs(p + at.scales + 16 * b, half);
-        const __m256i coarse = _mm256_mullo_epi16(fine, _mm256_set1_epi16(kFineSteps));
-        for (int m = 0; m < M; ++m) {
-          const __m256 dot = _mm256_cvtepi32_ps(products.times(m, half, fine, coarse));
-          scaled[m][half] =
-              _mm256_fmadd_ps(dot, _mm256_set1_ps(in.blocks[m][b].scale), scaled[m][half]);
-        }
-      }
-    }
-    for (int half = 0; half < 2; ++half) {
-      __m256 offset[M];
-      for (int m = 0; m < M; ++m) offset[m] = _mm256_setzero_ps();
-      for (int64_t b = 0; b < n; ++b) {
-        const __m128i minimum =
-            _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p + at.minima + 16 * b + 8 * half));
-        const __m256 wide = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(minimum));
-        for (int m = 0; m < M; ++m) {
-          offset[m] =
-              _mm256_fmadd_ps(wide, _mm256_set1_ps(in.blocks[m][b].weighted_sum), offset[m]);
-        }
-      }
-      const __m256 d = halves(p + 16 * half), dmin = halves(p + 32 + 16 * half);
-      for (int m = 0; m < M; ++m) {
-        __m256 acc = _mm256_loadu_ps(sums[m] + 8 * half);
-        acc = _mm256_fmadd_ps(d, scaled[m][half], acc);
-        acc = _mm256_fnmadd_ps(dmin, offset[m], acc);
-        _mm256_storeu_ps(sums[m] + 8 * half, acc);
-      }
-    }
-  }
-};
-
-struct K6 {  // Q6_K
-  static constexpr ElementType kType = ElementType::kQ6_K;
-  static constexpr int kSums = 16, kRowBlock = kCodeRows;
-  static constexpr int64_t kStep = kPieceColumns;
-  static constexpr int64_t kSubBlockBytes = 420;
-
-  // Codes of 4 columns of 8 rows: nibbles (the low ones, or the high ones of the second 16 columns)
-  // joined by two of the high bits.
-  template <int kIndex>
-  static __m256i codes_at(__m256i nibbles, __m256i bits, bool second) {
-    const __m256i low = second ? _mm256_srli_epi16(nibbles, 4) : nibbles;
-    const __m256i high = kIndex == 0   ? _mm256_slli_epi16(bits, 4)
-                         : kIndex == 1 ? _mm256_slli_epi16(bits, 2)
-                         : kIndex == 2 ? bits
-                                       : _mm256_srli_epi16(bits, 2);
-    return _mm256_or_si256(_mm256_and_si256(low, _mm256_set1_epi8(0x0f)),
-                           _mm256_and_si256(high, _mm256_set1_epi8(0x30)));
-  }
-
-  // Adds the products with columns 16 * second + 4 * kIndex to + 7.
-  template <int M, int kIndex>
-  static void add_eight(const uint8_t* nibbles, const uint8_t* bits, bool second,
-                        const __m256i* scale, const Rows<M>& in, int64_t b,
-                        __m256i (&dot)[M][2][2]) {
-    __m256i q0[2], q1[2];
-    for (int half = 0; half < 2; ++half) {
-      const __m256i high = load(bits + 32 * half);
-      q0[half] = codes_at<kIndex>(load(nibbles + 64 * kIndex + 32 * half), high, second);
-      q1[half] = codes_at<kIndex + 1>(load(nibbles + 64 * (kIndex + 1) + 32 * half), high, second);
-    }
-    for (int m = 0; m < M; ++m) {
-      for (int level = 0; level < 2; ++level) {
-        const int8_t* x = in.codes[m] + kCodeBytes * b + 32 * level + 16 * second + 4 * kIndex;
-        const __m256i x0 = four_columns(x), x1 = four_columns(x + 4);
+      __m128i bytes[2];
+      scale_bytes(p, at, columns, b, bytes);
+      __m256i factors[2][2][2];  // [level][part][half]
+      for (int part = 0; part < (kTwoScales ? 2 : 1); ++part) {
         for (int half = 0; half < 2; ++half) {
-          const __m256i pairs = _mm256_add_epi16(_mm256_maddubs_epi16(q0[half], x0),
-                                                 _mm256_maddubs_epi16(q1[half], x1));
-          dot[m][level][half] =
-              _mm256_add_epi32(dot[m][level][half], _mm256_madd_epi16(pairs, scale[half]));
+          const __m256i fine = pairs_of_bytes(bytes[part], half);
+          factors[1][part][half] = fine;
+          factors[0][part][half] =
+              kOneSum ? _mm256_mullo_epi16(fine, _mm256_set1_epi16(kFineSteps)) : fine;
         }
       }
-    }
-  }
-
-  template <int M>
-  static void piece(const uint8_t* p, int64_t columns, const Rows<M>& in, float (*sums)[kSums]) {
-    const PieceOffsets at = piece_offsets(kType, columns);
-    const uint8_t* ahead = p + at.total;
-    __m256 scaled[M][2];
-    for (int m = 0; m < M; ++m) scaled[m][0] = scaled[m][1] = _mm256_setzero_ps();
-    for (int64_t b = 0; b < columns / kSubBlock; ++b) {
-      fetch_until(ahead, p + at.total + (b + 1) * kSubBlockBytes);
-      const uint8_t* nibbles = p + at.codes + 256 * b;
-      const uint8_t* bits = p + at.high_bits + 128 * b;
-      __m256i first[2], second[2], dot[M][2][2];
-      for (int half = 0; half < 2; ++half) {
-        first[half] = signed_scale_pairs(p + at.scales + 32 * b, half);
-        second[half] = signed_scale_pairs(p + at.scales + 32 * b + 16, half);
-        // Codes stand for q - 32: the sums begin at -32 times those of the activations.
-        const __m256i both = _mm256_blend_epi16(first[half], second[half], 0xaa);
-        for (int m = 0; m < M; ++m) {
-          for (int level = 0; level < 2; ++level) {
-            int32_t half_sums;
-            std::memcpy(&half_sums, in.blocks[m][b].half_sums[level], sizeof half_sums);
-            const __m256i bias = _mm256_madd_epi16(both, _mm256_set1_epi32(half_sums));
-            dot[m][level][half] =
-                _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_slli_epi32(bias, 5));
+      __m256i dot[M][kSumLevels][2];
+      begin_sums(factors, in, b, dot);
+      add_products<kType>(
+          Weights(p, at, b), in, b,
+          [&](int level, int part, int half) {
+            return factors[level][kTwoScales ? part : 0][half];
+          },
+          dot);
+      for (int m = 0; m < M; ++m) {
+        for (int half = 0; half < 2; ++half) {
+          __m256 steps = _mm256_cvtepi32_ps(dot[m][0][half]);
+          if constexpr (!kOneSum) {
+            steps = _mm256_fmadd_ps(steps, _mm256_set1_ps(static_cast<float>(kFineSteps)),
+                                    _mm256_cvtepi32_ps(dot[m][1][half]));
           }
-        }
-      }
-      add_eight<M, 0>(nibbles, bits, false, first, in, b, dot);
-      add_eight<M, 2>(nibbles, bits, false, first, in, b, dot);
-      add_eight<M, 0>(nibbles, bits + 64, true, second, in, b, dot);
-      add_eight<M, 2>(nibbles, bits + 64, true, second, in, b, dot);
-      for (int m = 0; m < M; ++m) {
-        for (int half = 0; half < 2; ++half) {
-          const __m256 steps = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot[m][0][half]),
-                                               _mm256_set1_ps(static_cast<float>(kFineSteps)),
-                                               _mm256_cvtepi32_ps(dot[m][1][half]));
           scaled[m][half] =
               _mm256_fmadd_ps(steps, _mm256_set1_ps(in.blocks[m][b].scale), scaled[m][half]);
         }
       }
     }
     for (int half = 0; half < 2; ++half) {
-      const __m256 d = halves(p + 16 * half);
+      __m256 acc[M];
+      const __m256 d = halves(p + at.d + 16 * half);
       for (int m = 0; m < M; ++m) {
-        const __m256 acc = _mm256_loadu_ps(sums[m] + 8 * half);
-        _mm256_storeu_ps(sums[m] + 8 * half, _mm256_fmadd_ps(d, scaled[m][half], acc));
+        acc[m] = _mm256_fmadd_ps(d, scaled[m][half], _mm256_loadu_ps(sums[m] + 8 * half));
+      }
+      if constexpr (kForm.minimum) add_minima(p, at, n, in, half, acc);
+      for (int m = 0; m < M; ++m) _mm256_storeu_ps(sums[m] + 8 * half, acc[m]);
+    }
+  }
+
+ private:
+  // Codes stand for code - center: sums begin at -center times the scaled sums of the activations.
+  template <int M>
+  static void begin_sums(const __m256i (&factors)[2][2][2], const Rows<M>& in, int64_t b,
+                         __m256i (&dot)[M][kSumLevels][2]) {
+    for (int half = 0; half < 2; ++half) {
+      for (int m = 0; m < M; ++m) {
+        for (int level = 0; level < kSumLevels; ++level)
+          dot[m][level][half] = _mm256_setzero_si256();
+      }
+      if constexpr (Weights::kCenter != 0) {
+        for (int level = 0; level < 2; ++level) {
+          const __m256i both =
+              _mm256_blend_epi16(factors[level][0][half], factors[level][kTwoScales][half], 0xaa);
+          const __m256i numbers = _mm256_mullo_epi16(both, _mm256_set1_epi16(-Weights::kCenter));
+          for (int m = 0; m < M; ++m) {
+            __m256i& to = dot[m][kOneSum ? 0 : level][half];
+            const __m256i sums = half_sums(in.blocks[m][b], level);
+            to = _mm256_add_epi32(to, _mm256_madd_epi16(numbers, sums));
+          }
+        }
       }
     }
   }
@@ -501,15 +600,31 @@ Product avx2_product(ElementType type) {
     case ElementType::kBF16:
       return product<Floats<ElementType::kBF16>>;
     case ElementType::kQ8_0:
-      return product<Eight>;
+      return product<FloatScales<ElementType::kQ8_0>>;
     case ElementType::kQ4_0:
-      return product<Legacy4<false>>;
+      return product<FloatScales<ElementType::kQ4_0>>;
     case ElementType::kQ4_1:
-      return product<Legacy4<true>>;
+      return product<FloatScales<ElementType::kQ4_1>>;
+    case ElementType::kQ5_0:
+      return product<FloatScales<ElementType::kQ5_0>>;
+    case ElementType::kQ5_1:
+      return product<FloatScales<ElementType::kQ5_1>>;
+    case ElementType::kIQ4_NL:
+      return product<FloatScales<ElementType::kIQ4_NL>>;
+    case ElementType::kIQ4_XS:
+      return product<FloatScales<ElementType::kIQ4_XS>>;
+    case ElementType::kMXFP4:
+      return product<FloatScales<ElementType::kMXFP4>>;
+    case ElementType::kQ2_K:
+      return product<IntegerScales<ElementType::kQ2_K>>;
+    case ElementType::kQ3_K:
+      return product<IntegerScales<ElementType::kQ3_K>>;
     case ElementType::kQ4_K:
-      return product<K4>;
+      return product<IntegerScales<ElementType::kQ4_K>>;
+    case ElementType::kQ5_K:
+      return product<IntegerScales<ElementType::kQ5_K>>;
     case ElementType::kQ6_K:
-      return product<K6>;
+      return product<IntegerScales<ElementType::kQ6_K>>;
   }
   return nullptr;
 }
