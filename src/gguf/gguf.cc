@@ -89,11 +89,8 @@ Result<TensorSource> File::tensor(std::string_view name) const {
     return fail(ErrorCode::kNotFound, "{} has no tensor {}", path_, printable(name));
   const ElementTraits* type = element_traits(info->type);
   if (type == nullptr || !type->supported) {
-    return fail(ErrorCode::kUnsupported,
-                "{}: the tensor {} has the type {}, which is not supported; supported are {}",
-                path_, printable(name),
-                type != nullptr ? std::string(type->name) : fmt::format("number {}", info->type),
-                supported_element_types());
+    return fail(ErrorCode::kUnsupported, "{}: the tensor {} {}", path_, printable(name),
+                unsupported_element_type(info->type));
   }
   int64_t rows = 1;
   for (size_t i = 1; i < info->dimensions.size(); ++i)

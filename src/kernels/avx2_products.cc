@@ -4,9 +4,10 @@
 // into four contiguous quarters that advance together piece by piece, and each piece's work fetches
 // the lines of the next piece of its own quarter, about three pieces' time ahead.
 //
-// Weights are unsigned bytes for vpmaddubsw, activations signed ones. The largest sums, so that
-// nothing saturates: 4-bit codes, eight products of pairs: 8 * 2 * 15 * 127 = 30480; Q6_K, two:
-// 2 * 2 * 63 * 127 = 32004; Q8_0, one: 2 * 128 * 127 = 32512.
+// Weights are unsigned bytes for vpmaddubsw, activations signed ones: as many products are summed
+// in int16 as it has room for, which each type's largest code decides (Codes::kRun). vpmaddwd then
+// adds the pairs and multiplies what coarse codes gave by kFineSteps, so that one int32 holds both
+// levels. Every bound is a static_assert beside what it protects.
 //
 // A row's sum runs over the pieces and sub-blocks in order, in float, with the same instructions
 // whatever the number of rows: 16 lanes are 16 rows of the matrix and never meet.
@@ -22,17 +23,10 @@ namespace shoal::kernels {
 namespace {
 
 constexpr int kStreams = 4;
-constexpr int kRowBlock =
-    4;  // rows of floats or of codes per pass over a piece: what 16 registers allow
+constexpr int kFloatRows = 4;  // rows of input per pass over a piece: what 16 registers allow
+constexpr int kCodeRows = 2;   // the same for rows of codes, which have two levels
 
-// How many rows of codes stand for one row of input.
-constexpr int levels_of(ElementType type) {
-  const bool floats =
-      type == ElementType::kF32 || type == ElementType::kF16 || type == ElementType::kBF16;
-  return floats ? 1 : kCodeLevels;
-}
-
-// Pointers to M rows of floats or of codes, already at the piece's first column.
+// Pointers to M rows of input, already at the piece's first column.
 template <int M>
 struct Rows {
   const float* x[M];
@@ -54,22 +48,18 @@ inline __m256 halves(const uint8_t* p) {
 inline __m128i bytes16(const uint8_t* p) {
   return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
 }
-// Lane i of the result: byte `half * 8 + i` of 16, as two equal int16.
-inline __m256i scale_pairs(const uint8_t* p, int half) {
-  const __m256i spread = _mm256_add_epi8(
-      _mm256_setr_epi8(0, -128, 0, -128, 1, -128, 1, -128, 2, -128, 2, -128, 3, -128, 3, -128,  //
-                       4, -128, 4, -128, 5, -128, 5, -128, 6, -128, 6, -128, 7, -128, 7, -128),
-      _mm256_set1_epi16(static_cast<int16_t>(half * 8)));
-  return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(bytes16(p)), spread);
-}
-// The same for signed bytes.
-inline __m256i signed_scale_pairs(const uint8_t* p, int half) {
+// Lane i of the result: signed byte `half * 8 + i` of 16, as two equal int16.
+inline __m256i pairs_of_bytes(__m128i bytes, int half) {
   const __m256i spread = _mm256_add_epi8(
       _mm256_setr_epi8(-128, 0, -128, 0, -128, 1, -128, 1, -128, 2, -128, 2, -128, 3, -128, 3,  //
                        -128, 4, -128, 4, -128, 5, -128, 5, -128, 6, -128, 6, -128, 7, -128, 7),
       _mm256_set1_epi16(static_cast<int16_t>(half * 8 << 8)));
-  const __m256i high = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(bytes16(p)), spread);
-  return _mm256_srai_epi16(high, 8);
+  return _mm256_srai_epi16(_mm256_shuffle_epi8(_mm256_broadcastsi128_si256(bytes), spread), 8);
+}
+// Bytes `half * 8` and on of 16 as eight floats.
+inline __m256 floats_of_bytes(__m128i bytes, int half) {
+  const __m128i eight = half == 0 ? bytes : _mm_unpackhi_epi64(bytes, bytes);
+  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(eight));
 }
 
 // Fetches the lines of [at, end) and moves on.
@@ -77,211 +67,385 @@ inline void fetch_until(const uint8_t*& at, const uint8_t* end) {
   for (; at < end; at += 64) _mm_prefetch(reinterpret_cast<const char*>(at), _MM_HINT_T0);
 }
 
-// The four vectors of 4-bit codes of 8 rows and 32 columns, apart.
-struct Nibbles {
-  __m256i low[4], high[4];
-  explicit Nibbles(const uint8_t* codes) {
-    const __m256i mask = _mm256_set1_epi8(15);
-    for (int i = 0; i < 4; ++i) {
-      const __m256i both = load(codes + 64 * i);
-      low[i] = _mm256_and_si256(both, mask);
-      high[i] = _mm256_and_si256(_mm256_srli_epi16(both, 4), mask);
+// --- codes ---
+
+// How vpmaddubsw sees the codes of a type: as unsigned bytes that stand for byte - kCenter, or,
+// where that would leave no room for a sum, as magnitudes whose signs go to the activations.
+template <ElementType kType>
+struct Codes {
+  static constexpr const TypeForm& kForm = type_form(kType);
+  static constexpr int kTableLowest = [] {
+    int lowest = 0;
+    for (int i = 0; kForm.values != nullptr && i < 16; ++i) {
+      if (kForm.values[i] < lowest) lowest = kForm.values[i];
+    }
+    return lowest;
+  }();
+  static constexpr bool kSigned = kForm.low_bits == 8 || kTableLowest < -32;
+  static constexpr int kCenter = kForm.values != nullptr && !kSigned ? -kTableLowest : kForm.center;
+  static constexpr int kLargest = [] {
+    if (kSigned) return 128;
+    int largest = (1 << (kForm.low_bits + kForm.high_bits)) - 1;
+    for (int i = 0; kForm.values != nullptr && i < 16; ++i) {
+      const int code = kForm.values[i] + kCenter;
+      if (i == 0 || code > largest) largest = code;
+    }
+    return largest;
+  }();
+  // Vectors whose products with activations int16 can sum: all of a sub-block, half of one, fewer.
+  static constexpr int kRoom = 32767 / (2 * kLargest * 127);
+  // Whether the two halves of a sub-block have scales of their own, and so sums.
+  static constexpr bool kTwoScales =
+      kForm.sub_scales != SubScales::kNone && kForm.sub_scales != SubScales::kPer32;
+  static constexpr int kRun = kRoom >= 8 && !kTwoScales ? 8 : kRoom >= 4 ? 4 : kRoom >= 2 ? 2 : 1;
+  static_assert(kRoom >= 1 && 2 * kRun * kLargest * 127 <= 32767);
+
+  // Those of one half of the rows of sub-block b.
+  const uint8_t *low, *high;
+  __m256i table;
+  Codes(const uint8_t* p, const PieceOffsets& at, int64_t b)
+      : low(p + at.codes + 64 * kForm.low_bits * b),
+        high(p + at.high_bits + 64 * kForm.high_bits * b) {
+    if constexpr (kForm.values != nullptr) {
+      const __m128i values = _mm_loadu_si128(reinterpret_cast<const __m128i*>(kForm.values));
+      table = _mm256_broadcastsi128_si256(
+          _mm_add_epi8(values, _mm_set1_epi8(static_cast<char>(kSigned ? 0 : kCenter))));
     }
   }
-  // Products with 32 columns of one row: int16 pairs, to be added and scaled by vpmaddwd.
-  __m256i times(const int8_t* codes) const {
-    __m256i sum = _mm256_maddubs_epi16(low[0], four_columns(codes));
-    for (int i = 1; i < 4; ++i) {
-      sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(low[i], four_columns(codes + 4 * i)));
+
+  // Columns 4 i to 4 i + 3 of rows 8 half to 8 half + 7.
+  __m256i at(int i, int half) const {
+    if constexpr (kForm.low_bits == 8) {
+      return load(low + 64 * i + 32 * half);
+    } else if constexpr (kForm.low_bits == 4) {
+      const __m256i both = load(low + 64 * (i % 4) + 32 * half);
+      const __m256i code =
+          _mm256_and_si256(i < 4 ? both : _mm256_srli_epi16(both, 4), _mm256_set1_epi8(15));
+      if constexpr (kForm.values != nullptr) return _mm256_shuffle_epi8(table, code);
+      return with_high_bits(code, i, half);
+    } else {
+      const __m256i four = load(low + 64 * (i / 4) + 32 * half);
+      const __m256i code =
+          _mm256_and_si256(_mm256_srli_epi16(four, i % 4 * 2), _mm256_set1_epi8(3));
+      return with_high_bits(code, i, half);
     }
-    for (int i = 0; i < 4; ++i) {
-      sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(high[i], four_columns(codes + 16 + 4 * i)));
+  }
+
+  // Codes times four columns of activations: sums of two products.
+  static __m256i times(__m256i codes, __m256i x) {
+    if constexpr (kSigned) {  // -128 becomes 128, unsigned
+      return _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(x, codes));
+    } else {
+      return _mm256_maddubs_epi16(codes, x);
     }
-    return sum;
+  }
+
+ private:
+  static __m256i with_high_bits(const uint8_t* high, __m256i code, int i, int half) {
+    constexpr int kBits = kForm.high_bits, kPer = 8 / kBits;
+    constexpr char kMask = static_cast<char>(((1 << kBits) - 1) << kForm.low_bits);
+    const __m256i bits = load(high + 64 * (i / kPer) + 32 * half);
+    const int up = kForm.low_bits - i % kPer * kBits;
+    const __m256i moved = up > 0 ? _mm256_slli_epi16(bits, up) : _mm256_srli_epi16(bits, -up);
+    return _mm256_or_si256(code, _mm256_and_si256(moved, _mm256_set1_epi8(kMask)));
+  }
+  __m256i with_high_bits(__m256i code, int i, int half) const {
+    if constexpr (kForm.high_bits == 0) {
+      return code;
+    } else {
+      return with_high_bits(high, code, i, half);
+    }
   }
 };
+
+// Adds the products of M rows with sub-block b, times scale(level, part, half), whose lanes are
+// pairs of int16: part 0 are the first 16 columns, 1 the last, 0 too where a run has both. With one
+// sum for both levels, the scale of the coarse one has the factor kFineSteps.
+template <ElementType kType, int M, int kSumLevels, class Scale>
+inline void add_products(const Codes<kType>& codes, const Rows<M>& in, int64_t b,
+                         const Scale& scale, __m256i (&dot)[M][kSumLevels][2]) {
+  constexpr int kRun = Codes<kType>::kRun;
+  const auto run = [&](int first) __attribute__((always_inline)) {
+    __m256i sums[M][2][2];  // [row][level][half]
+#pragma GCC unroll 8
+    for (int k = 0; k < kRun; ++k) {
+      const int i = kRun == 8 ? k / 2 + k % 2 * 4 : first + k;  // both nibbles of a byte in turn
+      const int part = kRun == 8 ? 0 : i / 4;
+      const __m256i w[2] = {codes.at(i, 0), codes.at(i, 1)};
+      for (int m = 0; m < M; ++m) {
+        for (int level = 0; level < 2; ++level) {
+          const __m256i x = four_columns(in.codes[m] + kCodeBytes * b + 32 * level + 4 * i);
+          for (int half = 0; half < 2; ++half) {
+            __m256i& sum = sums[m][level][half];
+            const __m256i product = Codes<kType>::times(w[half], x);
+            sum = k == 0 ? product : _mm256_add_epi16(sum, product);
+            if (k < kRun - 1) continue;
+            __m256i& to = dot[m][kSumLevels == 1 ? 0 : level][half];
+            to = _mm256_add_epi32(to, _mm256_madd_epi16(sum, scale(level, part, half)));
+          }
+        }
+      }
+    }
+  };
+  if constexpr (Codes<kType>::kForm.low_bits == 8) {
+#pragma GCC unroll 2
+    for (int first = 0; first < 8; first += kRun) run(first);
+  } else {
+#pragma GCC unroll 8
+    for (int first = 0; first < 8; first += kRun) run(first);
+  }
+}
+
+template <int M>
+inline void load_sums(const float (*sums)[16], __m256 (&acc)[M][2]) {
+  for (int m = 0; m < M; ++m) {
+    for (int half = 0; half < 2; ++half) acc[m][half] = _mm256_loadu_ps(sums[m] + 8 * half);
+  }
+}
+template <int M>
+inline void store_sums(const __m256 (&acc)[M][2], float (*sums)[16]) {
+  for (int m = 0; m < M; ++m) {
+    for (int half = 0; half < 2; ++half) _mm256_storeu_ps(sums[m] + 8 * half, acc[m][half]);
+  }
+}
 
 // --- formats: one piece of 16 rows times M rows of input; sums[m][lane] go on ---
 
-template <bool kWithMinimum>
-struct Legacy4 {  // Q4_0, Q4_1
-  static constexpr ElementType kType = kWithMinimum ? ElementType::kQ4_1 : ElementType::kQ4_0;
-  static constexpr int kSums = 16;
+// Types whose scales are floats for each 32 columns, stored so or, of IQ4_XS, made of two.
+template <ElementType kElement>
+struct FloatScales {
+  static constexpr ElementType kType = kElement;
+  static constexpr const TypeForm& kForm = type_form(kType);
+  static constexpr int kSums = 16, kRowBlock = kCodeRows;
   static constexpr int64_t kStep = kPieceColumns;
-  static constexpr int64_t kSubBlockBytes = kWithMinimum ? 320 : 288;
+  static constexpr int64_t kSubBlockBytes = piece_offsets(kType, kPieceColumns).total / 8;
+  using Weights = Codes<kType>;
+  static_assert(int64_t{32} * Weights::kLargest * 127 * (kFineSteps + 1) +
+                    int64_t{32} * Weights::kCenter * 127 * (kFineSteps + 1) <
+                int64_t{1} << 31);
+
+  static __m256 scales(const uint8_t* p, const PieceOffsets& at, int64_t b, int half) {
+    if constexpr (kForm.exponent) {  // exponent_to_float of small_floats.h
+      const __m256i e = _mm256_cvtepu8_epi32(
+          _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p + at.d + 16 * b + 8 * half)));
+      const __m256i usual = _mm256_slli_epi32(_mm256_sub_epi32(e, _mm256_set1_epi32(1)), 23);
+      const __m256i small = _mm256_sllv_epi32(_mm256_set1_epi32(0x00200000), e);
+      return _mm256_castsi256_ps(
+          _mm256_blendv_epi8(usual, small, _mm256_cmpgt_epi32(_mm256_set1_epi32(2), e)));
+    } else if constexpr (kForm.sub_scales == SubScales::kPer32) {
+      return _mm256_mul_ps(halves(p + at.d + 16 * half),
+                           floats_of_bytes(bytes16(p + at.scales + 16 * b), half));
+    } else {
+      return halves(p + at.d + 32 * b + 16 * half);
+    }
+  }
 
   template <int M>
   static void piece(const uint8_t* p, int64_t columns, const Rows<M>& in, float (*sums)[kSums]) {
     const PieceOffsets at = piece_offsets(kType, columns);
-    const int64_t n = columns / kSubBlock;
     const uint8_t* ahead = p + at.total;
-    for (int half = 0; half < 2; ++half) {
-      __m256 acc[M];
-      for (int m = 0; m < M; ++m) acc[m] = _mm256_loadu_ps(sums[m] + 8 * half);
-      for (int64_t b = 0; b < n; ++b) {
-        if (half == 0) fetch_until(ahead, p + at.total + (b + 1) * kSubBlockBytes);
-        const Nibbles weights(p + at.codes + 256 * b + 32 * half);
-        const __m256 d = halves(p + at.scales + 32 * b + 16 * half);
+    const __m256i steps[2] = {_mm256_set1_epi16(kFineSteps), _mm256_set1_epi16(1)};
+    __m256 acc[M][2];
+    load_sums(sums, acc);
+    for (int64_t b = 0; b < columns / kSubBlock; ++b) {
+      fetch_until(ahead, p + at.total + (b + 1) * kSubBlockBytes);
+      __m256i dot[M][1][2];
+      for (int m = 0; m < M; ++m) {  // codes stand for code - center
+        const int begin = -Weights::kCenter * in.blocks[m][b].sum;
+        dot[m][0][0] = dot[m][0][1] = _mm256_set1_epi32(begin);
+      }
+      add_products<kType>(
+          Weights(p, at, b), in, b, [&](int level, int, int) { return steps[level]; }, dot);
+      for (int half = 0; half < 2; ++half) {
+        const __m256 d = scales(p, at, b, half);
         for (int m = 0; m < M; ++m) {
           const BlockSums& block = in.blocks[m][b];
-          __m256i dot =
-              _mm256_madd_epi16(weights.times(in.codes[m] + 32 * b), _mm256_set1_epi16(1));
-          if constexpr (!kWithMinimum) {  // codes stand for q - 8
-            dot = _mm256_sub_epi32(dot, _mm256_slli_epi32(_mm256_set1_epi32(block.sum), 3));
-          }
-          const __m256 scale = _mm256_mul_ps(d, _mm256_set1_ps(block.scale));
-          acc[m] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), scale, acc[m]);
-          if constexpr (kWithMinimum) {
-            acc[m] = _mm256_fmadd_ps(halves(p + at.minima + 32 * b + 16 * half),
-                                     _mm256_set1_ps(block.weighted_sum), acc[m]);
+          // The activations' scale first: d may be close to the smallest of floats.
+          const __m256 value =
+              _mm256_mul_ps(_mm256_cvtepi32_ps(dot[m][0][half]), _mm256_set1_ps(block.scale));
+          acc[m][half] = _mm256_fmadd_ps(value, d, acc[m][half]);
+          if constexpr (kForm.minimum) {
+            acc[m][half] = _mm256_fmadd_ps(halves(p + at.m + 32 * b + 16 * half),
+                                           _mm256_set1_ps(block.weighted_sum), acc[m][half]);
           }
         }
       }
-      for (int m = 0; m < M; ++m) _mm256_storeu_ps(sums[m] + 8 * half, acc[m]);
     }
+    store_sums(acc, sums);
   }
 };
 
-struct Eight {  // Q8_0
-  static constexpr ElementType kType = ElementType::kQ8_0;
-  static constexpr int kSums = 16;
+// Types whose scales are integers for each 32 or 16 columns, times floats for each 256.
+template <ElementType kElement>
+struct IntegerScales {
+  static constexpr ElementType kType = kElement;
+  static constexpr const TypeForm& kForm = type_form(kType);
+  static constexpr int kSums = 16, kRowBlock = kCodeRows;
   static constexpr int64_t kStep = kPieceColumns;
-  static constexpr int64_t kSubBlockBytes = 544;
+  static constexpr int64_t kSubBlockBytes = piece_offsets(kType, kPieceColumns).total / 8;
+  using Weights = Codes<kType>;
 
-  template <int M>
-  static void piece(const uint8_t* p, int64_t columns, const Rows<M>& in, float (*sums)[kSums]) {
-    const PieceOffsets at = piece_offsets(kType, columns);
-    const int64_t n = columns / kSubBlock;
-    const uint8_t* ahead = p + at.total;
-    for (int half = 0; half < 2; ++half) {
-      __m256 acc[M];
-      for (int m = 0; m < M; ++m) acc[m] = _mm256_loadu_ps(sums[m] + 8 * half);
-      for (int64_t b = 0; b < n; ++b) {
-        if (half == 0) fetch_until(ahead, p + at.total + (b + 1) * kSubBlockBytes);
-        __m256i dot[M];
-        for (int m = 0; m < M; ++m) dot[m] = _mm256_setzero_si256();
-        for (int i = 0; i < 8; ++i) {
-          const __m256i w = load(p + at.codes + 512 * b + 64 * i + 32 * half);
-          const __m256i magnitude = _mm256_abs_epi8(w);  // -128 becomes 128, unsigned
-          for (int m = 0; m < M; ++m) {
-            const __m256i x = _mm256_sign_epi8(four_columns(in.codes[m] + 32 * b + 4 * i), w);
-            dot[m] = _mm256_add_epi32(dot[m], _mm256_madd_epi16(_mm256_maddubs_epi16(magnitude, x),
-                                                                _mm256_set1_epi16(1)));
-          }
-        }
-        const __m256 d = halves(p + at.scales + 32 * b + 16 * half);
-        for (int m = 0; m < M; ++m) {
-          const __m256 scale = _mm256_mul_ps(d, _mm256_set1_ps(in.blocks[m][b].scale));
-          acc[m] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot[m]), scale, acc[m]);
-        }
+  static constexpr bool kTwoScales = Weights::kTwoScales;
+  static constexpr int kLargestScale = kForm.sub_scales == SubScales::kNibblesPer16   ? 15
+                                       : kForm.sub_scales == SubScales::kSixBitsPer16 ? 32
+                                       : kForm.sub_scales == SubScales::kPer16        ? 128
+                                                                                      : 63;
+  // Both levels in one int32, where it has room; otherwise they meet as floats.
+  static constexpr int64_t kLargestDot =
+      int64_t{32} * (Weights::kLargest + Weights::kCenter) * 127 * kLargestScale;
+  static constexpr bool kOneSum = kLargestDot * (kFineSteps + 1) < int64_t{1} << 31;
+  static constexpr int kSumLevels = kOneSum ? 1 : 2;
+  static constexpr int kCoarseSteps = kOneSum ? kFineSteps : 1;
+  static_assert(kLargestDot < int64_t{1} << 31);
+  static_assert(kLargestScale * kCoarseSteps <= 32767);
+  static_assert(Weights::kCenter * kLargestScale * kCoarseSteps <= 32767);
+
+  // 16 rows' scales of the first and the last 16 columns.
+  static void scale_bytes(const uint8_t* p, const PieceOffsets& at, int64_t columns, int64_t b,
+                          __m128i (&out)[2]) {
+    const uint8_t* scales = p + at.scales;
+    if constexpr (kForm.sub_scales == SubScales::kPer32) {
+      out[0] = out[1] = bytes16(scales + 16 * b);
+    } else if constexpr (kForm.sub_scales == SubScales::kPer16) {
+      out[0] = bytes16(scales + 32 * b);
+      out[1] = bytes16(scales + 32 * b + 16);
+    } else if constexpr (kForm.sub_scales == SubScales::kNibblesPer16) {
+      for (int part = 0; part < 2; ++part) {
+        out[part] = _mm_and_si128(bytes16(scales + 32 * b + 16 * part), _mm_set1_epi8(15));
       }
-      for (int m = 0; m < M; ++m) _mm256_storeu_ps(sums[m] + 8 * half, acc[m]);
+    } else {
+      const int64_t n = columns / kSubBlock;
+      const __m128i low = bytes16(scales + 16 * b);
+      const __m128i high =
+          _mm_srl_epi16(bytes16(scales + 16 * (n + b / 2)), _mm_cvtsi32_si128(b % 2 * 4));
+      for (int part = 0; part < 2; ++part) {
+        const __m128i four =
+            _mm_and_si128(part == 0 ? low : _mm_srli_epi16(low, 4), _mm_set1_epi8(15));
+        const __m128i two =
+            _mm_and_si128(_mm_slli_epi16(high, part == 0 ? 4 : 2), _mm_set1_epi8(0x30));
+        out[part] = _mm_sub_epi8(_mm_or_si128(four, two), _mm_set1_epi8(32));
+      }
     }
   }
-};
 
-struct K4 {  // Q4_K
-  static constexpr ElementType kType = ElementType::kQ4_K;
-  static constexpr int kSums = 16;
-  static constexpr int64_t kStep = kPieceColumns;
-  static constexpr int64_t kSubBlockBytes = 296;
+  // Sums of the 16 activations of each half, as pairs of int16.
+  static __m256i half_sums(const BlockSums& block, int level) {
+    int32_t both;
+    std::memcpy(&both, block.half_sums[level], sizeof both);
+    return _mm256_set1_epi32(both);
+  }
+  // Each lane's two numbers, of the first and the last 16 columns, times the sums of activations in
+  // fine steps. `numbers` are bytes up to 15.
+  static __m256i times_half_sums(const __m128i (&numbers)[2], int half, const BlockSums& block) {
+    const __m256i fine = _mm256_blend_epi16(pairs_of_bytes(numbers[0], half),
+                                            pairs_of_bytes(numbers[1], half), 0xaa);
+    const __m256i coarse = _mm256_mullo_epi16(fine, _mm256_set1_epi16(kFineSteps));
+    return _mm256_add_epi32(_mm256_madd_epi16(coarse, half_sums(block, 0)),
+                            _mm256_madd_epi16(fine, half_sums(block, 1)));
+  }
 
   template <int M>
-  static void piece(const uint8_t* p, int64_t columns, const Rows<M>& in, float (*sums)[kSums]) {
-    const PieceOffsets at = piece_offsets(kType, columns);
-    const int64_t n = columns / kSubBlock;
-    const uint8_t* ahead = p + at.total;
-    for (int half = 0; half < 2; ++half) {
-      __m256 scaled[M], offset[M];
-      for (int m = 0; m < M; ++m) scaled[m] = offset[m] = _mm256_setzero_ps();
-      for (int64_t b = 0; b < n; ++b) {
-        if (half == 0) fetch_until(ahead, p + at.total + (b + 1) * kSubBlockBytes);
-        const Nibbles weights(p + at.codes + 256 * b + 32 * half);
-        const __m256i scale = scale_pairs(p + at.scales + 16 * b, half);
-        for (int m = 0; m < M; ++m) {
-          const __m256i dot = _mm256_madd_epi16(weights.times(in.codes[m] + 32 * b), scale);
-          scaled[m] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot),
-                                      _mm256_set1_ps(in.blocks[m][b].scale), scaled[m]);
+  static void add_minima(const uint8_t* p, const PieceOffsets& at, int64_t n, const Rows<M>& in,
+                         int half, __m256 (&acc)[M]) {
+    __m256 offset[M];
+    for (int m = 0; m < M; ++m) offset[m] = _mm256_setzero_ps();
+    for (int64_t b = 0; b < n; ++b) {
+      if constexpr (kTwoScales) {
+        __m128i minima[2];
+        for (int part = 0; part < 2; ++part) {
+          const __m128i both = bytes16(p + at.scales + 32 * b + 16 * part);
+          minima[part] = _mm_and_si128(_mm_srli_epi16(both, 4), _mm_set1_epi8(15));
         }
-      }
-      for (int64_t b = 0; b < n; ++b) {
-        const __m128i minimum =
-            _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p + at.minima + 16 * b + 8 * half));
-        const __m256 wide = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(minimum));
+        for (int m = 0; m < M; ++m) {
+          const BlockSums& block = in.blocks[m][b];
+          const __m256i sum = times_half_sums(minima, half, block);
+          offset[m] =
+              _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), _mm256_set1_ps(block.scale), offset[m]);
+        }
+      } else {
+        const __m256 minimum = floats_of_bytes(bytes16(p + at.minima + 16 * b), half);
         for (int m = 0; m < M; ++m) {
           offset[m] =
-              _mm256_fmadd_ps(wide, _mm256_set1_ps(in.blocks[m][b].weighted_sum), offset[m]);
+              _mm256_fmadd_ps(minimum, _mm256_set1_ps(in.blocks[m][b].weighted_sum), offset[m]);
         }
       }
-      const __m256 d = halves(p + 16 * half), dmin = halves(p + 32 + 16 * half);
-      for (int m = 0; m < M; ++m) {
-        __m256 acc = _mm256_loadu_ps(sums[m] + 8 * half);
-        acc = _mm256_fmadd_ps(d, scaled[m], acc);
-        acc = _mm256_fnmadd_ps(dmin, offset[m], acc);
-        _mm256_storeu_ps(sums[m] + 8 * half, acc);
-      }
     }
+    const __m256 dmin = halves(p + at.m + 16 * half);
+    for (int m = 0; m < M; ++m) acc[m] = _mm256_fnmadd_ps(dmin, offset[m], acc[m]);
   }
-};
-
-struct K6 {  // Q6_K
-  static constexpr ElementType kType = ElementType::kQ6_K;
-  static constexpr int kSums = 16;
-  static constexpr int64_t kStep = kPieceColumns;
-  static constexpr int64_t kSubBlockBytes = 420;
-
-  // Codes of 16 columns: nibbles joined by their two high bits.
-  struct Codes {
-    __m256i q[4];
-    Codes(const __m256i* nibbles, const uint8_t* high) {
-      const __m256i bits = load(high);
-      const __m256i mask = _mm256_set1_epi8(0x30);
-      q[0] = _mm256_or_si256(nibbles[0], _mm256_and_si256(_mm256_slli_epi16(bits, 4), mask));
-      q[1] = _mm256_or_si256(nibbles[1], _mm256_and_si256(_mm256_slli_epi16(bits, 2), mask));
-      q[2] = _mm256_or_si256(nibbles[2], _mm256_and_si256(bits, mask));
-      q[3] = _mm256_or_si256(nibbles[3], _mm256_and_si256(_mm256_srli_epi16(bits, 2), mask));
-    }
-    __m256i times(const int8_t* codes, __m256i scale) const {
-      const __m256i first = _mm256_add_epi16(_mm256_maddubs_epi16(q[0], four_columns(codes)),
-                                             _mm256_maddubs_epi16(q[1], four_columns(codes + 4)));
-      const __m256i second = _mm256_add_epi16(_mm256_maddubs_epi16(q[2], four_columns(codes + 8)),
-                                              _mm256_maddubs_epi16(q[3], four_columns(codes + 12)));
-      return _mm256_add_epi32(_mm256_madd_epi16(first, scale), _mm256_madd_epi16(second, scale));
-    }
-  };
 
   template <int M>
   static void piece(const uint8_t* p, int64_t columns, const Rows<M>& in, float (*sums)[kSums]) {
     const PieceOffsets at = piece_offsets(kType, columns);
     const int64_t n = columns / kSubBlock;
     const uint8_t* ahead = p + at.total;
-    for (int half = 0; half < 2; ++half) {
-      __m256 scaled[M];
-      for (int m = 0; m < M; ++m) scaled[m] = _mm256_setzero_ps();
-      for (int64_t b = 0; b < n; ++b) {
-        if (half == 0) fetch_until(ahead, p + at.total + (b + 1) * kSubBlockBytes);
-        const Nibbles nibbles(p + at.codes + 256 * b + 32 * half);
-        const uint8_t* high = p + at.high_bits + 128 * b + 32 * half;
-        const Codes first(nibbles.low, high), second(nibbles.high, high + 64);
-        const __m256i scale0 = signed_scale_pairs(p + at.scales + 32 * b, half);
-        const __m256i scale1 = signed_scale_pairs(p + at.scales + 32 * b + 16, half);
-        const __m256i both = _mm256_blend_epi16(scale0, scale1, 0xaa);
-        for (int m = 0; m < M; ++m) {
-          const BlockSums& block = in.blocks[m][b];
-          const int8_t* x = in.codes[m] + 32 * b;
-          int32_t half_sums;
-          std::memcpy(&half_sums, block.half_sums, sizeof half_sums);
-          const __m256i bias = _mm256_madd_epi16(both, _mm256_set1_epi32(half_sums));
-          __m256i dot = _mm256_add_epi32(first.times(x, scale0), second.times(x + 16, scale1));
-          dot = _mm256_sub_epi32(dot, _mm256_slli_epi32(bias, 5));  // codes stand for q - 32
-          scaled[m] =
-              _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), _mm256_set1_ps(block.scale), scaled[m]);
+    __m256 scaled[M][2];
+    for (int m = 0; m < M; ++m) scaled[m][0] = scaled[m][1] = _mm256_setzero_ps();
+    for (int64_t b = 0; b < n; ++b) {
+      fetch_until(ahead, p + at.total + (b + 1) * kSubBlockBytes);
+      __m128i bytes[2];
+      scale_bytes(p, at, columns, b, bytes);
+      __m256i factors[2][2][2];  // [level][part][half]
+      for (int part = 0; part < (kTwoScales ? 2 : 1); ++part) {
+        for (int half = 0; half < 2; ++half) {
+          const __m256i fine = pairs_of_bytes(bytes[part], half);
+          factors[1][part][half] = fine;
+          factors[0][part][half] =
+              kOneSum ? _mm256_mullo_epi16(fine, _mm256_set1_epi16(kFineSteps)) : fine;
         }
       }
-      const __m256 d = halves(p + 16 * half);
+      __m256i dot[M][kSumLevels][2];
+      begin_sums(factors, in, b, dot);
+      add_products<kType>(
+          Weights(p, at, b), in, b,
+          [&](int level, int part, int half) {
+            return factors[level][kTwoScales ? part : 0][half];
+          },
+          dot);
       for (int m = 0; m < M; ++m) {
-        const __m256 acc = _mm256_loadu_ps(sums[m] + 8 * half);
-        _mm256_storeu_ps(sums[m] + 8 * half, _mm256_fmadd_ps(d, scaled[m], acc));
+        for (int half = 0; half < 2; ++half) {
+          __m256 steps = _mm256_cvtepi32_ps(dot[m][0][half]);
+          if constexpr (!kOneSum) {
+            steps = _mm256_fmadd_ps(steps, _mm256_set1_ps(static_cast<float>(kFineSteps)),
+                                    _mm256_cvtepi32_ps(dot[m][1][half]));
+          }
+          scaled[m][half] =
+              _mm256_fmadd_ps(steps, _mm256_set1_ps(in.blocks[m][b].scale), scaled[m][half]);
+        }
+      }
+    }
+    for (int half = 0; half < 2; ++half) {
+      __m256 acc[M];
+      const __m256 d = halves(p + at.d + 16 * half);
+      for (int m = 0; m < M; ++m) {
+        acc[m] = _mm256_fmadd_ps(d, scaled[m][half], _mm256_loadu_ps(sums[m] + 8 * half));
+      }
+      if constexpr (kForm.minimum) add_minima(p, at, n, in, half, acc);
+      for (int m = 0; m < M; ++m) _mm256_storeu_ps(sums[m] + 8 * half, acc[m]);
+    }
+  }
+
+ private:
+  // Codes stand for code - center: sums begin at -center times the scaled sums of the activations.
+  template <int M>
+  static void begin_sums(const __m256i (&factors)[2][2][2], const Rows<M>& in, int64_t b,
+                         __m256i (&dot)[M][kSumLevels][2]) {
+    for (int half = 0; half < 2; ++half) {
+      for (int m = 0; m < M; ++m) {
+        for (int level = 0; level < kSumLevels; ++level)
+          dot[m][level][half] = _mm256_setzero_si256();
+      }
+      if constexpr (Weights::kCenter != 0) {
+        for (int level = 0; level < 2; ++level) {
+          const __m256i both =
+              _mm256_blend_epi16(factors[level][0][half], factors[level][kTwoScales][half], 0xaa);
+          const __m256i numbers = _mm256_mullo_epi16(both, _mm256_set1_epi16(-Weights::kCenter));
+          for (int m = 0; m < M; ++m) {
+            __m256i& to = dot[m][kOneSum ? 0 : level][half];
+            const __m256i sums = half_sums(in.blocks[m][b], level);
+            to = _mm256_add_epi32(to, _mm256_madd_epi16(numbers, sums));
+          }
+        }
       }
     }
   }
@@ -291,7 +455,7 @@ struct K6 {  // Q6_K
 template <ElementType kElement>
 struct Floats {
   static constexpr ElementType kType = kElement;
-  static constexpr int kSums = 32;
+  static constexpr int kSums = 32, kRowBlock = kFloatRows;
   static constexpr int64_t kStep = 64;  // 2 or 4 KB: two halves of four quarters stay in L1
 
   struct Pair {
@@ -356,14 +520,11 @@ struct Floats {
 
 // --- the walk over groups, rows and pieces ---
 
-// The sums of a row of input: its levels one after the other, or the even and the odd columns of
-// floats.
 void store_group(const MatrixView& matrix, int64_t group, const float* sums, int sum_count,
                  float* out) {
   float values[kGroupRows];
   for (int r = 0; r < kGroupRows; ++r) {
-    values[r] = sums[r];
-    for (int s = kGroupRows; s < sum_count; s += kGroupRows) values[r] += sums[s + r];
+    values[r] = sum_count == 32 ? sums[r] + sums[16 + r] : sums[r];
   }
   const int64_t left = matrix.rows - group * kGroupRows;
   const int64_t count = left < kGroupRows ? left : kGroupRows;
@@ -374,9 +535,7 @@ void store_group(const MatrixView& matrix, int64_t group, const float* sums, int
 template <class Format, int M>
 void times_groups(const MatrixView& matrix, const InputRows& input, int64_t first_row,
                   const int64_t* groups, int group_count, float* out, int64_t out_stride) {
-  constexpr int kLevels = levels_of(Format::kType);
-  constexpr int kRows = M * kLevels;
-  alignas(32) float sums[kStreams][kRows][Format::kSums];
+  alignas(32) float sums[kStreams][M][Format::kSums];
   std::memset(sums, 0, sizeof sums);
   const uint8_t* p[kStreams];
   for (int s = 0; s < group_count; ++s) p[s] = matrix.bytes + groups[s] * matrix.unit_bytes;
@@ -386,27 +545,24 @@ void times_groups(const MatrixView& matrix, const InputRows& input, int64_t firs
       const int64_t left = piece.count - done;
       const int64_t columns = left < Format::kStep ? left : Format::kStep;
       const int64_t first_column = piece.first + done;
-      Rows<kRows> rows;
-      for (int m = 0; m < kRows; ++m) {
-        if constexpr (kLevels == 1) {
-          rows.x[m] = input.values + (first_row + m) * input.value_stride + first_column;
-        } else {
-          const int64_t at = (first_row * kLevels + m) * input.code_stride + first_column;
-          rows.codes[m] = input.codes + at;
-          rows.blocks[m] = input.blocks + at / kSubBlock;
-        }
+      Rows<M> rows;
+      for (int m = 0; m < M; ++m) {
+        const int64_t row = first_row + m,
+                      block = row * input.block_stride + first_column / kSubBlock;
+        rows.x[m] = input.values + row * input.value_stride + first_column;
+        rows.codes[m] = input.codes + block * kCodeBytes;
+        rows.blocks[m] = input.blocks + block;
       }
       const int64_t bytes = piece_offsets(Format::kType, columns).total;
       for (int s = 0; s < group_count; ++s) {
-        Format::template piece<kRows>(p[s], columns, rows, sums[s]);
+        Format::template piece<M>(p[s], columns, rows, sums[s]);
         p[s] += bytes;
       }
     }
   }
   for (int s = 0; s < group_count; ++s) {
     for (int m = 0; m < M; ++m) {
-      store_group(matrix, groups[s], sums[s][m * kLevels], kLevels * Format::kSums,
-                  out + (first_row + m) * out_stride);
+      store_group(matrix, groups[s], sums[s][m], Format::kSums, out + (first_row + m) * out_stride);
     }
   }
 }
@@ -422,7 +578,7 @@ void product(const MatrixView& matrix, const InputRows& input, int64_t input_row
       const int64_t group = unit_begin + s * quarter + step;
       if (group < unit_end) groups[count++] = group;
     }
-    constexpr int kBlock = kRowBlock / levels_of(Format::kType);
+    constexpr int kBlock = Format::kRowBlock;
     int64_t row = 0;
     for (; row + kBlock <= input_rows; row += kBlock) {
       times_groups<Format, kBlock>(matrix, input, row, groups, count, out, out_stride);
@@ -444,23 +600,39 @@ Product avx2_product(ElementType type) {
     case ElementType::kBF16:
       return product<Floats<ElementType::kBF16>>;
     case ElementType::kQ8_0:
-      return product<Eight>;
+      return product<FloatScales<ElementType::kQ8_0>>;
     case ElementType::kQ4_0:
-      return product<Legacy4<false>>;
+      return product<FloatScales<ElementType::kQ4_0>>;
     case ElementType::kQ4_1:
-      return product<Legacy4<true>>;
+      return product<FloatScales<ElementType::kQ4_1>>;
+    case ElementType::kQ5_0:
+      return product<FloatScales<ElementType::kQ5_0>>;
+    case ElementType::kQ5_1:
+      return product<FloatScales<ElementType::kQ5_1>>;
+    case ElementType::kIQ4_NL:
+      return product<FloatScales<ElementType::kIQ4_NL>>;
+    case ElementType::kIQ4_XS:
+      return product<FloatScales<ElementType::kIQ4_XS>>;
+    case ElementType::kMXFP4:
+      return product<FloatScales<ElementType::kMXFP4>>;
+    case ElementType::kQ2_K:
+      return product<IntegerScales<ElementType::kQ2_K>>;
+    case ElementType::kQ3_K:
+      return product<IntegerScales<ElementType::kQ3_K>>;
     case ElementType::kQ4_K:
-      return product<K4>;
+      return product<IntegerScales<ElementType::kQ4_K>>;
+    case ElementType::kQ5_K:
+      return product<IntegerScales<ElementType::kQ5_K>>;
     case ElementType::kQ6_K:
-      return product<K6>;
+      return product<IntegerScales<ElementType::kQ6_K>>;
   }
   return nullptr;
 }
 
 namespace {
 
-// One level of 32 activations: codes, sums and scale; x becomes what is left of it.
-void quantise_level(__m256* x, float scale, float inverse, int8_t* codes, BlockSums& block) {
+// One level of 32 activations: codes and the sums of both halves; x becomes what is left of it.
+void quantise_level(__m256* x, float scale, float inverse, int8_t* codes, int16_t* half_sums) {
   __m256i q[4];
   for (int i = 0; i < 4; ++i) {
     q[i] = _mm256_cvtps_epi32(_mm256_mul_ps(x[i], _mm256_set1_ps(inverse)));
@@ -478,17 +650,13 @@ void quantise_level(__m256* x, float scale, float inverse, int8_t* codes, BlockS
   __m128i last = _mm_add_epi32(_mm256_castsi256_si128(sums23), _mm256_extracti128_si256(sums23, 1));
   __m128i both = _mm_hadd_epi32(first, last);
   both = _mm_hadd_epi32(both, both);
-  block.half_sums[0] = static_cast<int16_t>(_mm_extract_epi32(both, 0));
-  block.half_sums[1] = static_cast<int16_t>(_mm_extract_epi32(both, 1));
-  block.sum = block.half_sums[0] + block.half_sums[1];
-  block.scale = scale;
-  block.weighted_sum = scale * static_cast<float>(block.sum);
+  half_sums[0] = static_cast<int16_t>(_mm_extract_epi32(both, 0));
+  half_sums[1] = static_cast<int16_t>(_mm_extract_epi32(both, 1));
 }
 
 }  // namespace
 
-void avx2_quantise(const float* in, int64_t count, int8_t* codes, BlockSums* blocks,
-                   int64_t code_stride) {
+void avx2_quantise(const float* in, int64_t count, int8_t* codes, BlockSums* blocks) {
   const __m256i magnitude_bits = _mm256_set1_epi32(0x7fffffff);
   for (int64_t b = 0; b < count / kSubBlock; ++b) {
     __m256 x[4];
@@ -505,12 +673,15 @@ void avx2_quantise(const float* in, int64_t count, int8_t* codes, BlockSums* blo
     const float largest = _mm_cvtss_f32(_mm_castsi128_ps(top4));
     const bool tiny = largest < 1e-33f;  // neither inverse may overflow
     const float coarse = tiny ? 0 : largest / 127;
-    // A remainder is at most half a coarse step and a few ulps of the largest: 252 instead of 254
-    // keeps its code within int8.
-    const float fine = coarse / 252;
-    quantise_level(x, coarse, tiny ? 0 : 127 / largest, codes + b * kSubBlock, blocks[b]);
-    quantise_level(x, fine, tiny ? 0 : 252 / coarse, codes + code_stride + b * kSubBlock,
-                   blocks[code_stride / kSubBlock + b]);
+    const float fine = coarse / kFineSteps;
+    BlockSums& block = blocks[b];
+    int8_t* out = codes + b * kCodeBytes;
+    quantise_level(x, coarse, tiny ? 0 : 127 / largest, out, block.half_sums[0]);
+    quantise_level(x, fine, tiny ? 0 : kFineSteps / coarse, out + 32, block.half_sums[1]);
+    block.sum = kFineSteps * (block.half_sums[0][0] + block.half_sums[0][1]) +
+                block.half_sums[1][0] + block.half_sums[1][1];
+    block.scale = fine;
+    block.weighted_sum = fine * static_cast<float>(block.sum);
   }
 }
 

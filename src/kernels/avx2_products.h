@@ -6,8 +6,7 @@
 namespace shoal::kernels {
 
 Product avx2_product(ElementType type);  // null for a type without one
-void avx2_quantise(const float* in, int64_t count, int8_t* codes, BlockSums* blocks,
-                   int64_t code_stride);
+void avx2_quantise(const float* in, int64_t count, int8_t* codes, BlockSums* blocks);
 uint64_t avx2_read_streams(const uint8_t* bytes, int64_t quarter_bytes);
 void avx2_attend(const AttendTask& task);
 

@@ -144,18 +144,18 @@ Status CpuBackend::allocate_activations() {
   return {};
 }
 
-// Rows of codes at a power of two would share the sets of a cache.
-int64_t code_stride(int64_t width) {
-  return (width + 31) / 32 * 32 + 64;
+// Blocks from a row of codes to the next: one more than it has, since rows at a power of two would
+// share the sets of a cache.
+int64_t block_stride(int64_t width) {
+  return (width + kSubBlock - 1) / kSubBlock + 1;
 }
 
 Status CpuBackend::allocate_scratch() {
-  int64_t codes = 0;
+  int64_t blocks = 0;
   for (const Segment& segment : program_.segments) {
     for (const Operation& operation : segment.operations) {
       if (const auto* project = std::get_if<Project>(&operation)) {
-        codes =
-            std::max(codes, kCodeLevels * capacity(project->in) * code_stride(width(project->in)));
+        blocks = std::max(blocks, capacity(project->in) * block_stride(width(project->in)));
       } else if (const auto* attend = std::get_if<Attend>(&operation)) {
         const auto heads = static_cast<int64_t>(attend->query_to_kv.size());
         const int64_t dimension =
@@ -165,10 +165,9 @@ Status CpuBackend::allocate_scratch() {
       }
     }
   }
-  const auto bytes = static_cast<uint64_t>(codes);
-  SHOAL_ASSIGN(codes_, MemoryRegion::create(bytes, "scratch memory"));
-  SHOAL_ASSIGN(blocks_,
-               MemoryRegion::create(bytes / kSubBlock * sizeof(BlockSums), "scratch memory"));
+  const auto block_count = static_cast<uint64_t>(blocks);
+  SHOAL_ASSIGN(codes_, MemoryRegion::create(block_count * kCodeBytes, "scratch memory"));
+  SHOAL_ASSIGN(blocks_, MemoryRegion::create(block_count * sizeof(BlockSums), "scratch memory"));
   SHOAL_ASSIGN(attend_scratch_, MemoryRegion::create(static_cast<uint64_t>(attend_scratch_bytes_ *
                                                                            pool_.thread_count()),
                                                      "scratch memory"));
@@ -268,7 +267,7 @@ Status CpuBackend::execute(const RmsNorm& op, const StepBatch& batch) {
 
 // The rows that a Project reads, quantised once for all of its outputs.
 InputRows CpuBackend::project_input(const Project& op, int64_t rows) {
-  const int64_t columns = width(op.in), stride = code_stride(columns);
+  const int64_t columns = width(op.in), stride = block_stride(columns);
   auto* codes = reinterpret_cast<int8_t*>(codes_.data());
   auto* blocks = reinterpret_cast<BlockSums*>(blocks_.data());
   const bool wanted = std::ranges::any_of(op.outputs, [&](const Project::Output& output) {
@@ -280,14 +279,14 @@ InputRows CpuBackend::project_input(const Project& op, int64_t rows) {
       while (begin < end) {
         const int64_t r = begin / per_row, first = begin % per_row;
         const int64_t count = std::min(end - begin, per_row - first);
-        const int64_t at = kCodeLevels * r * stride + first * kSubBlock;
-        kernels_.quantise(row(op.in, r) + first * kSubBlock, count * kSubBlock, codes + at,
-                          blocks + at / kSubBlock, stride);
+        const int64_t at = r * stride + first;
+        kernels_.quantise(row(op.in, r) + first * kSubBlock, count * kSubBlock,
+                          codes + at * kCodeBytes, blocks + at);
         begin += count;
       }
     });
   }
-  return {buffer(op.in), columns, codes, stride, blocks};
+  return {buffer(op.in), columns, codes, blocks, stride};
 }
 
 Status CpuBackend::execute(const Project& op, const StepBatch& batch) {

@@ -12,83 +12,158 @@ namespace {
 
 constexpr int kVectorBytes = kGroupRows * 4;
 
-// 32 codes of one row into nibbles: byte 4 i + t holds column 4 i + t low and 16 + 4 i + t high.
-void put_nibbles(const uint8_t* codes, int row, uint8_t* out) {
-  for (int j = 0; j < 16; ++j) {
-    out[j / 4 * kVectorBytes + row * 4 + j % 4] =
-        static_cast<uint8_t>((codes[j] & 15) | (codes[j + 16] & 15) << 4);
+// --- planes of codes: kBits of each of a row's 32 codes, in kBits vectors ---
+
+// The column whose bits are number `slot` from below in byte 0 of vector `index`; bytes 1 to 3 hold
+// those of the columns after it. Nibbles lie as in the file.
+template <int kBits>
+constexpr int plane_column(int index, int slot) {
+  return kBits == 4 ? 4 * index + 16 * slot : 4 * (8 / kBits * index + slot);
+}
+
+template <int kBits>
+void put_plane(const uint8_t* codes, int shift, int row, uint8_t* out) {
+  constexpr unsigned kMask = (1u << kBits) - 1;
+  for (int index = 0; index < kBits; ++index) {
+    unsigned bytes[4] = {};
+    for (int slot = 0; slot < 8 / kBits; ++slot) {
+      const uint8_t* four = codes + plane_column<kBits>(index, slot);
+      for (int t = 0; t < 4; ++t) bytes[t] |= (four[t] >> shift & kMask) << (kBits * slot);
+    }
+    uint8_t* to = out + index * kVectorBytes + row * 4;
+    for (int t = 0; t < 4; ++t) to[t] = static_cast<uint8_t>(bytes[t]);
   }
 }
 
-int nibble(const uint8_t* vectors, int row, int column) {
-  const int j = column % 16;
-  return vectors[j / 4 * kVectorBytes + row * 4 + j % 4] >> (column / 16 * 4) & 15;
+template <int kBits>
+void take_plane(const uint8_t* plane, int shift, int row, uint8_t* codes) {
+  constexpr unsigned kMask = (1u << kBits) - 1;
+  for (int index = 0; index < kBits; ++index) {
+    const uint8_t* from = plane + index * kVectorBytes + row * 4;
+    for (int slot = 0; slot < 8 / kBits; ++slot) {
+      uint8_t* four = codes + plane_column<kBits>(index, slot);
+      for (int t = 0; t < 4; ++t) {
+        four[t] = static_cast<uint8_t>(four[t] | (from[t] >> (kBits * slot) & kMask) << shift);
+      }
+    }
+  }
 }
 
-// Four bytes of one row for each of `count` vectors, as they lie in the file.
-void put_quads(const uint8_t* bytes, int count, int row, uint8_t* out) {
-  for (int i = 0; i < count; ++i) std::memcpy(out + i * kVectorBytes + row * 4, bytes + 4 * i, 4);
+void put_codes(int bits, const uint8_t* codes, int shift, int row, uint8_t* out) {
+  switch (bits) {
+    case 8:
+      return put_plane<8>(codes, shift, row, out);
+    case 4:
+      return put_plane<4>(codes, shift, row, out);
+    case 2:
+      return put_plane<2>(codes, shift, row, out);
+    case 1:
+      return put_plane<1>(codes, shift, row, out);
+  }
+}
+void take_codes(int bits, const uint8_t* plane, int shift, int row, uint8_t* codes) {
+  switch (bits) {
+    case 8:
+      return take_plane<8>(plane, shift, row, codes);
+    case 4:
+      return take_plane<4>(plane, shift, row, codes);
+    case 2:
+      return take_plane<2>(plane, shift, row, codes);
+    case 1:
+      return take_plane<1>(plane, shift, row, codes);
+  }
 }
 
-// Byte t of a row in half h: bits 2 i and up belong to column 16 h + 4 i + t.
-void put_high_bits(const uint8_t* codes, int row, uint8_t* out) {
+// --- sub-blocks: what one row of a piece has of 32 columns ---
+
+void put_u16(uint8_t* out, uint16_t value) {
+  std::memcpy(out, &value, sizeof value);
+}
+
+// Sub-block `b` of `n`.
+void put_sub_block(const TypeForm& form, const SubBlock& block, int row, int64_t b, int64_t n,
+                   uint8_t* piece) {
+  const PieceOffsets at = quantised_offsets(form, n);
+  const bool super = form.sub_scales != SubScales::kNone;
+  const int64_t number = super ? 0 : b;
+  if (form.exponent) {
+    piece[at.d + 16 * number + row] = static_cast<uint8_t>(block.d);
+  } else {
+    put_u16(piece + at.d + 32 * number + 2 * row, block.d);
+  }
+  if (form.minimum) put_u16(piece + at.m + 32 * number + 2 * row, block.m);
+
+  uint8_t* scales = piece + at.scales;
+  switch (form.sub_scales) {
+    case SubScales::kNone:
+      break;
+    case SubScales::kPer32:
+      scales[16 * b + row] = static_cast<uint8_t>(block.scales[0]);
+      if (form.minimum) piece[at.minima + 16 * b + row] = block.minima[0];
+      break;
+    case SubScales::kPer16:
+      for (int half = 0; half < 2; ++half)
+        scales[32 * b + 16 * half + row] = static_cast<uint8_t>(block.scales[half]);
+      break;
+    case SubScales::kNibblesPer16:
+      for (int half = 0; half < 2; ++half)
+        scales[32 * b + 16 * half + row] =
+            static_cast<uint8_t>(block.scales[half] | block.minima[half] << 4);
+      break;
+    case SubScales::kSixBitsPer16: {
+      const int first = block.scales[0] + 32, second = block.scales[1] + 32;
+      scales[16 * b + row] = static_cast<uint8_t>((first & 15) | (second & 15) << 4);
+      uint8_t& high = scales[16 * (n + b / 2) + row];
+      high = static_cast<uint8_t>(high | (first >> 4 | (second >> 4) << 2) << (b % 2 * 4));
+      break;
+    }
+  }
+  put_codes(form.low_bits, block.codes, 0, row, piece + at.codes + 64 * form.low_bits * b);
+  put_codes(form.high_bits, block.codes, form.low_bits, row,
+            piece + at.high_bits + 64 * form.high_bits * b);
+}
+
+SubBlock take_sub_block(const TypeForm& form, const uint8_t* piece, int row, int64_t b, int64_t n) {
+  const PieceOffsets at = quantised_offsets(form, n);
+  const int64_t number = form.sub_scales != SubScales::kNone ? 0 : b;
+  SubBlock block = {};
+  block.d = form.exponent ? piece[at.d + 16 * number + row]
+                          : load_u16(piece + at.d + 32 * number + 2 * row);
+  if (form.minimum) block.m = load_u16(piece + at.m + 32 * number + 2 * row);
+
+  const uint8_t* scales = piece + at.scales;
   for (int half = 0; half < 2; ++half) {
-    for (int t = 0; t < 4; ++t) {
-      unsigned bits = 0;
-      for (int i = 0; i < 4; ++i) bits |= (codes[16 * half + 4 * i + t] >> 4 & 3u) << (2 * i);
-      out[half * kVectorBytes + row * 4 + t] = static_cast<uint8_t>(bits);
+    switch (form.sub_scales) {
+      case SubScales::kNone:
+        break;
+      case SubScales::kPer32:
+        block.scales[half] = static_cast<int8_t>(scales[16 * b + row]);
+        if (form.minimum) block.minima[half] = piece[at.minima + 16 * b + row];
+        break;
+      case SubScales::kPer16:
+        block.scales[half] = static_cast<int8_t>(scales[32 * b + 16 * half + row]);
+        break;
+      case SubScales::kNibblesPer16: {
+        const uint8_t both = scales[32 * b + 16 * half + row];
+        block.scales[half] = static_cast<int8_t>(both & 15);
+        block.minima[half] = both >> 4;
+        break;
+      }
+      case SubScales::kSixBitsPer16: {
+        const int low = scales[16 * b + row] >> (4 * half) & 15;
+        const int high = scales[16 * (n + b / 2) + row] >> (b % 2 * 4 + 2 * half) & 3;
+        block.scales[half] = static_cast<int8_t>((low | high << 4) - 32);
+        break;
+      }
     }
   }
+  take_codes(form.low_bits, piece + at.codes + 64 * form.low_bits * b, 0, row, block.codes);
+  take_codes(form.high_bits, piece + at.high_bits + 64 * form.high_bits * b, form.low_bits, row,
+             block.codes);
+  return block;
 }
 
-int high_bits(const uint8_t* vectors, int row, int column) {
-  const int i = column % 16 / 4;
-  return vectors[column / 16 * kVectorBytes + row * 4 + column % 4] >> (2 * i) & 3;
-}
-
-// `source`: the block that holds sub-block 0 of the piece. One row of a piece into its place.
-void pack_legacy(ElementType type, const uint8_t* source, int row, int64_t n, uint8_t* out) {
-  const PieceOffsets at = piece_offsets(type, 32 * n);
-  const int64_t block_bytes = element_traits(type).block_bytes;
-  for (int64_t b = 0; b < n; ++b, source += block_bytes) {
-    const uint8_t* codes = source + 2;
-    std::memcpy(out + at.scales + 32 * b + 2 * row, source, 2);
-    if (type == ElementType::kQ4_1) {
-      std::memcpy(out + at.minima + 32 * b + 2 * row, source + 2, 2);
-      codes = source + 4;
-    }
-    // A file's byte j of 4-bit codes holds elements j and j + 16, which is what a vector wants.
-    const int quads = type == ElementType::kQ8_0 ? 8 : 4;
-    put_quads(codes, quads, row, out + at.codes + b * quads * kVectorBytes);
-  }
-}
-
-void pack_q4_k(const uint8_t* block, int first_sub_block, int row, int64_t n, uint8_t* out) {
-  const PieceOffsets at = piece_offsets(ElementType::kQ4_K, 32 * n);
-  std::memcpy(out + 2 * row, block, 2);
-  std::memcpy(out + 32 + 2 * row, block + 2, 2);
-  for (int b = 0; b < n; ++b) {
-    uint8_t codes[32];
-    q4_k_scale(block, first_sub_block + b, out[at.scales + 16 * b + row],
-               out[at.minima + 16 * b + row]);
-    q4_k_codes(block, first_sub_block + b, codes);
-    put_nibbles(codes, row, out + at.codes + b * 4 * kVectorBytes);
-  }
-}
-
-void pack_q6_k(const uint8_t* block, int first_sub_block, int row, int64_t n, uint8_t* out) {
-  const PieceOffsets at = piece_offsets(ElementType::kQ6_K, 32 * n);
-  std::memcpy(out + 2 * row, block + 208, 2);
-  for (int b = 0; b < n; ++b) {
-    const int sub = first_sub_block + b;
-    uint8_t codes[32];
-    q6_k_codes(block, sub, codes);
-    out[at.scales + 32 * b + row] = block[192 + 2 * sub];
-    out[at.scales + 32 * b + 16 + row] = block[192 + 2 * sub + 1];
-    put_nibbles(codes, row, out + at.codes + b * 4 * kVectorBytes);
-    put_high_bits(codes, row, out + at.high_bits + b * 2 * kVectorBytes);
-  }
-}
+// --- plain floats ---
 
 void pack_floats(ElementType type, const uint8_t* source, int row, int64_t columns, uint8_t* out) {
   for (int64_t c = 0; c < columns; ++c) {
@@ -105,70 +180,6 @@ void pack_floats(ElementType type, const uint8_t* source, int row, int64_t colum
   }
 }
 
-void pack_row(ElementType type, const uint8_t* source_row, const ColumnPiece& piece, int row,
-              uint8_t* out) {
-  const ElementTraits& traits = element_traits(type);
-  const uint8_t* source =
-      source_row + piece.source_column / traits.block_elements * traits.block_bytes;
-  const int first_sub_block = static_cast<int>(piece.source_column % kPieceColumns / kSubBlock);
-  const int64_t n = piece.count / kSubBlock;
-  switch (type) {
-    case ElementType::kF32:
-    case ElementType::kF16:
-    case ElementType::kBF16:
-      return pack_floats(type, source, row, piece.count, out);
-    case ElementType::kQ8_0:
-    case ElementType::kQ4_0:
-    case ElementType::kQ4_1:
-      return pack_legacy(type, source, row, n, out);
-    case ElementType::kQ4_K:
-      return pack_q4_k(source, first_sub_block, row, n, out);
-    case ElementType::kQ6_K:
-      return pack_q6_k(source, first_sub_block, row, n, out);
-  }
-  SHOAL_CHECK(!"a type without a layout");
-}
-
-// The formulas of file_blocks.h, from the interleaved bytes: the same operations in the same order.
-void unpack_sub_block(ElementType type, const uint8_t* piece, int64_t columns, int row, int64_t b,
-                      float* out) {
-  const PieceOffsets at = piece_offsets(type, columns);
-  const uint8_t* nibbles = piece + at.codes + b * 4 * kVectorBytes;
-  for (int c = 0; c < kSubBlock; ++c) {
-    switch (type) {
-      case ElementType::kQ8_0: {
-        const uint8_t* codes = piece + at.codes + b * 8 * kVectorBytes;
-        const auto q = static_cast<int8_t>(codes[c / 4 * kVectorBytes + row * 4 + c % 4]);
-        out[c] = load_half(piece + 32 * b + 2 * row) * static_cast<float>(q);
-        break;
-      }
-      case ElementType::kQ4_0:
-        out[c] =
-            load_half(piece + 32 * b + 2 * row) * static_cast<float>(nibble(nibbles, row, c) - 8);
-        break;
-      case ElementType::kQ4_1:
-        out[c] = load_half(piece + 32 * b + 2 * row) * static_cast<float>(nibble(nibbles, row, c)) +
-                 load_half(piece + at.minima + 32 * b + 2 * row);
-        break;
-      case ElementType::kQ4_K: {
-        const float step =
-            load_half(piece + 2 * row) * static_cast<float>(piece[at.scales + 16 * b + row]);
-        const float offset =
-            load_half(piece + 32 + 2 * row) * static_cast<float>(piece[at.minima + 16 * b + row]);
-        out[c] = step * static_cast<float>(nibble(nibbles, row, c)) - offset;
-        break;
-      }
-      default: {  // Q6_K
-        const auto scale = static_cast<int8_t>(piece[at.scales + 32 * b + c / 16 * 16 + row]);
-        const int q = nibble(nibbles, row, c) |
-                      high_bits(piece + at.high_bits + b * 2 * kVectorBytes, row, c) << 4;
-        out[c] =
-            load_half(piece + 2 * row) * static_cast<float>(scale) * static_cast<float>(q - 32);
-      }
-    }
-  }
-}
-
 void unpack_floats(ElementType type, const uint8_t* piece, int64_t columns, int row, float* out) {
   for (int64_t c = 0; c < columns; ++c) {
     switch (type) {
@@ -181,6 +192,23 @@ void unpack_floats(ElementType type, const uint8_t* piece, int64_t columns, int 
       default:
         out[c] = bfloat_to_float(load_u16(piece + 64 * (c / 2) + 4 * row + 2 * (c % 2)));
     }
+  }
+}
+
+// --- pieces ---
+
+void pack_row(ElementType type, const uint8_t* source_row, const ColumnPiece& piece, int row,
+              uint8_t* out) {
+  const TypeForm* form = find_type_form(type);
+  if (form == nullptr) {
+    const int64_t element_bytes = element_traits(type).block_bytes;
+    return pack_floats(type, source_row + piece.source_column * element_bytes, row, piece.count,
+                       out);
+  }
+  const int64_t n = piece.count / kSubBlock;
+  for (int64_t b = 0; b < n; ++b) {
+    const int64_t column = piece.source_column + kSubBlock * b;
+    put_sub_block(*form, read_sub_block(*form, source_row, column), row, b, n, out);
   }
 }
 
@@ -207,14 +235,16 @@ void interleaved_pack(ElementType type, const uint8_t* const* rows, const Column
 void interleaved_unpack_row(const MatrixView& matrix, int64_t row, float* out) {
   const uint8_t* bytes = matrix.bytes + row / kGroupRows * matrix.unit_bytes;
   const int lane = static_cast<int>(row % kGroupRows);
+  const TypeForm* form = find_type_form(matrix.type);
   for (int64_t i = 0; i < matrix.piece_count; ++i) {
     const ColumnPiece& piece = matrix.pieces[i];
-    if (element_traits(matrix.type).block_elements == 1) {
+    const int64_t n = piece.count / kSubBlock;
+    if (form == nullptr) {
       unpack_floats(matrix.type, bytes, piece.count, lane, out + piece.first);
     } else {
-      for (int64_t b = 0; b < piece.count / kSubBlock; ++b) {
-        unpack_sub_block(matrix.type, bytes, piece.count, lane, b,
-                         out + piece.first + b * kSubBlock);
+      for (int64_t b = 0; b < n; ++b) {
+        evaluate(*form, take_sub_block(*form, bytes, lane, b, n),
+                 out + piece.first + b * kSubBlock);
       }
     }
     bytes += piece_offsets(matrix.type, piece.count).total;

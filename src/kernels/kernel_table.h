@@ -38,29 +38,31 @@ struct MatrixView {
   int64_t piece_count;
 };
 
-// Activations are quantised twice: to int8 per 32, and what that leaves to int8 again. One level
-// alone moves an activation by up to 1/254 of its block's largest, and a rounding that falls the
-// other way on one rank than on another grows from layer to layer until two plans disagree on 4% of
-// SmolLM2's next tokens; two levels move it by 1/64000.
-inline constexpr int kCodeLevels = 2;
+// Activations are quantised in two levels: to int8 per 32, and what that leaves to int8 again. One
+// level alone moves an activation by up to 1/254 of its block's largest, and a rounding that falls
+// the other way on one rank than on another grows from layer to layer until two plans disagree on
+// 4% of SmolLM2's next tokens; two levels move it by 1/64000.
+// A remainder is at most half a coarse step and a few ulps of the largest: 252 fine steps in a
+// coarse one instead of 254 keep its code within int8.
+inline constexpr int kFineSteps = 252;
+inline constexpr int kCodeBytes = 64;  // of 32 activations: 32 coarse codes, 32 fine ones
 
-// What goes with 32 codes of one level: value = scale * code, summed over the levels.
+// What goes with 32 activations: value = scale * (kFineSteps * coarse code + fine code).
 struct BlockSums {
   float scale;
-  float weighted_sum;    // scale * sum
-  int32_t sum;           // of the 32 codes
-  int16_t half_sums[2];  // of the first and the last 16
+  float weighted_sum;       // scale * sum
+  int32_t sum;              // of the 32 values in fine steps
+  int16_t half_sums[2][2];  // [level][half]: of the first and the last 16 codes
 };
 
 // Rows of activations, as floats and, where a product asks for it, quantised.
 struct InputRows {
   const float* values;
   int64_t value_stride;
-  // Level l of row r begins at codes + (kCodeLevels * r + l) * code_stride; code_stride is a
-  // multiple of 32.
-  const int8_t* codes;
-  int64_t code_stride;
-  const BlockSums* blocks;  // in the same order, code_stride / 32 for each level of a row
+  // Block b (of 32 activations) of row r has number r * block_stride + b here and there.
+  const int8_t* codes;  // kCodeBytes each
+  const BlockSums* blocks;
+  int64_t block_stride;
 };
 
 // out[row * out_stride + r] = sum over columns of matrix(r, column) * input(row, column), for every
@@ -101,11 +103,9 @@ struct KernelTable {
   Product (*product)(ElementType type);  // null for a type without one
 
   // --- rows ---
-  // `count`, a multiple of 32, activations of one row to all levels, which lie code_stride apart.
-  // Where the largest magnitude of 32 is under 1e-33 the codes are zero. Null in a table whose
-  // products all read floats.
-  void (*quantise)(const float* in, int64_t count, int8_t* codes, BlockSums* blocks,
-                   int64_t code_stride);
+  // `count` is a multiple of 32: as many / 32 blocks. Where the largest magnitude of 32 is under
+  // 1e-33 the codes are zero. Null in a table whose products all read floats.
+  void (*quantise)(const float* in, int64_t count, int8_t* codes, BlockSums* blocks);
   void (*rms_norm)(const float* in, const float* weight, int64_t width, float epsilon, float* out);
   void (*gate)(GateKind kind, const float* gate, const float* up, int64_t count, float* out);
 

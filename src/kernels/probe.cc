@@ -89,14 +89,12 @@ ProductRate product_rate(const KernelTable& table, ThreadPool& pool, int64_t inp
 
   std::vector<float> values(static_cast<size_t>(input_rows * kColumns));
   for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(uniform(2, i)) - 0.5f;
-  std::vector<int8_t> codes(kCodeLevels * values.size());
-  std::vector<BlockSums> blocks(codes.size() / kSubBlock);
-  for (int64_t r = 0; table.takes_codes(ElementType::kQ4_0) && r < input_rows; ++r) {
-    const int64_t at = kCodeLevels * r * kColumns;
-    table.quantise(values.data() + r * kColumns, kColumns, codes.data() + at,
-                   blocks.data() + at / kSubBlock, kColumns);
+  std::vector<BlockSums> blocks(values.size() / kSubBlock);
+  std::vector<int8_t> codes(blocks.size() * kCodeBytes);
+  if (table.takes_codes(ElementType::kQ4_0)) {
+    table.quantise(values.data(), input_rows * kColumns, codes.data(), blocks.data());
   }
-  const InputRows input = {values.data(), kColumns, codes.data(), kColumns, blocks.data()};
+  const InputRows input = {values.data(), kColumns, codes.data(), blocks.data(), kBlocks};
   std::vector<float> out(static_cast<size_t>(input_rows * view.rows));
   const int64_t units = matrix->unit_count() * static_cast<int64_t>(copies);
   const auto multiply = [&](int index) {

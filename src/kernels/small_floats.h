@@ -1,5 +1,6 @@
-// The 16-bit floats of weight files as bits: IEEE 754 binary16 ("F16") and bfloat16. Pure; any
-// thread. Static, so that files compiled for different instruction sets share no copy.
+// The 16-bit floats of weight files as bits: IEEE 754 binary16 ("F16") and bfloat16; and the powers
+// of two that are a byte. Pure; any thread. Static, so that files compiled for different
+// instruction sets share no copy.
 #pragma once
 
 #include <bit>
@@ -39,6 +40,11 @@ static inline uint16_t float_to_half(float value) {
 
 static inline float bfloat_to_float(uint16_t bits) {
   return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
+}
+
+// 2^(exponent - 128), subnormal for 0 and 1: the scales of MXFP4.
+static inline float exponent_to_float(uint32_t exponent) {
+  return std::bit_cast<float>(exponent < 2 ? 0x00200000u << exponent : (exponent - 1) << 23);
 }
 
 static inline uint16_t load_u16(const uint8_t* bytes) {

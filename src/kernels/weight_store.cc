@@ -49,11 +49,8 @@ class KeptRows {
 Status check_source(const KernelTable& kernels, const TensorSource& source) {
   const ElementTraits* traits = element_traits(static_cast<uint32_t>(source.type));
   if (traits == nullptr || kernels.product(source.type) == nullptr) {
-    return fail(
-        ErrorCode::kUnsupported, "tensor '{}' has the element type {}; supported are {}",
-        source.name,
-        traits == nullptr ? std::to_string(static_cast<uint32_t>(source.type)) : traits->name,
-        supported_element_types());
+    return fail(ErrorCode::kUnsupported, "tensor '{}' {}", source.name,
+                unsupported_element_type(static_cast<uint32_t>(source.type)));
   }
   if (source.rows < 1 || source.columns < 1 || source.columns % traits->block_elements != 0) {
     return fail(ErrorCode::kCorrupt, "tensor '{}' of type {} has {} rows of {} columns",

@@ -2,6 +2,7 @@
 // implementation.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
 #include <fstream>
 #include <sstream>
@@ -48,6 +49,60 @@ TEST(Dequantise, EqualsTheFixturesBitForBit) {
     }
   }
   EXPECT_EQ(checked, 28);
+}
+
+std::vector<std::byte> golden(const std::string& name) {
+  std::ifstream file(SHOAL_SOURCE_DIR "/tests/golden/types/" + name, std::ios::binary);
+  const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  const auto* bytes = reinterpret_cast<const std::byte*>(text.data());
+  return {bytes, bytes + text.size()};
+}
+
+// Rows by llama.cpp's quantiser and of random bytes: every code, every integer scale, extreme ones.
+TEST(Dequantise, EqualsLlamaCppBitForBit) {
+  constexpr int64_t kColumns = 256, kRows = 14;
+  for (const ElementType type : kAllTypes) {
+    if (element_traits(type).block_elements == 1) continue;
+    SCOPED_TRACE(name_of(type));
+    const auto blocks = golden(name_of(type) + ".blocks"),
+               floats = golden(name_of(type) + ".floats");
+    ASSERT_EQ(blocks.size(), kRows * row_bytes(type, kColumns));
+    ASSERT_EQ(floats.size(), static_cast<size_t>(kRows * kColumns * 4));
+    for (const Isa isa : kAllIsas) {
+      ThreadPool pool(1);
+      const auto packed =
+          pack_matrix(*kernels_for(isa), pool, source_of(type, kRows, kColumns, blocks), {}, {});
+      ASSERT_TRUE(packed) << packed.error().message;
+      for (int64_t row = 0; row < kRows; ++row) {
+        const std::byte* expected = &floats[static_cast<size_t>(row * kColumns * 4)];
+        std::vector<float> got(kColumns), unpacked(kColumns);
+        dequantise(type, reinterpret_cast<const uint8_t*>(blocks.data()), row * kColumns, kColumns,
+                   got.data());
+        EXPECT_EQ(std::memcmp(got.data(), expected, kColumns * 4), 0) << "row " << row;
+        kernels_for(isa)->unpack_row(packed->view, row, unpacked.data());
+        EXPECT_EQ(std::memcmp(unpacked.data(), expected, kColumns * 4), 0)
+            << isa_name(isa) << " row " << row;
+        for (const float x : got) EXPECT_TRUE(std::isfinite(x));
+      }
+    }
+  }
+}
+
+TEST(Dequantise, AnyPartOfARowIsTheSame) {
+  for (const ElementType type : kAllTypes) {
+    const auto bytes = random_tensor(type, 1, 512, 21);
+    const auto* blocks = reinterpret_cast<const uint8_t*>(bytes.data());
+    std::vector<float> whole(512), part(512);
+    dequantise(type, blocks, 0, 512, whole.data());
+    for (int64_t first = 0; first < 512; first += 37) {
+      const int64_t count = std::min<int64_t>(512 - first, 1 + first % 71);
+      dequantise(type, blocks, first, count, part.data());
+      EXPECT_EQ(std::memcmp(part.data(), &whole[static_cast<size_t>(first)],
+                            static_cast<size_t>(count) * 4),
+                0)
+          << name_of(type) << " from " << first;
+    }
+  }
 }
 
 TEST(Dequantise, PackedRowsOfCutsHoldTheSameBits) {

@@ -21,6 +21,22 @@ uint16_t random_scale(Random& random, Scales scales) {
   return static_cast<uint16_t>(sign | (5 + random.below(8)) << 10 | low);  // 2^-10 to 2^-3
 }
 
+// Of MXFP4: d = 2^(byte - 128).
+std::byte random_exponent(Random& random, Scales scales) {
+  const auto some = static_cast<int>(random.below(8));
+  switch (scales) {
+    case Scales::kZero:
+      return std::byte{0};
+    case Scales::kSubnormal:
+      return static_cast<std::byte>(some % 2);
+    case Scales::kHuge:
+      return static_cast<std::byte>(128 + 8 + some);
+    case Scales::kUsual:
+      break;
+  }
+  return static_cast<std::byte>(128 - 10 + some);
+}
+
 uint16_t u16_at(const uint8_t* bytes) {
   return static_cast<uint16_t>(bytes[0] | bytes[1] << 8);
 }
@@ -59,7 +75,85 @@ Element q6_k(const uint8_t* block, int i) {
   return affine(half_at(block + 208) * scale * (low + 16 * high - 32), 0);
 }
 
+int bit_of(const uint8_t* bytes, int index) {
+  return bytes[index / 8] >> (index % 8) & 1;
+}
+int nibble_of(const uint8_t* bytes, int i) {  // of 32: the first 16 low, the last 16 high
+  return i < 16 ? bytes[i] % 16 : bytes[i - 16] / 16;
+}
+// Two bits of an element of 256: four runs of 32 in each 32 bytes.
+int pair_of(const uint8_t* bytes, int i) {
+  return bytes[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3;
+}
+
+constexpr int kIq4[] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+// The 4-bit floats: sign, two bits of exponent, one of mantissa.
+double fp4(int code) {
+  const int exponent = code / 2 % 4, mantissa = code % 2;
+  const double magnitude = exponent == 0 ? mantissa * 0.5 : std::ldexp(2 + mantissa, exponent - 2);
+  return code < 8 ? magnitude : -magnitude;
+}
+
+Element q2_k(const uint8_t* block, int i) {
+  const int both = block[i / 16];
+  return affine(half_at(block + 80) * (both % 16) * pair_of(block + 16, i),
+                -half_at(block + 82) * (both / 16));
+}
+
+Element q3_k(const uint8_t* block, int i) {
+  const uint8_t* packed = block + 96;
+  const int j = i / 16;
+  const int low = j < 8 ? packed[j] % 16 : packed[j - 8] / 16;
+  const int high = packed[8 + j % 4] >> (j / 4 * 2) & 3;
+  const int third = block[i % 32] >> (i / 32) & 1;
+  return affine(
+      half_at(block + 108) * (low + 16 * high - 32) * (pair_of(block + 32, i) + 4 * third - 4), 0);
+}
+
+Element q5_k(const uint8_t* block, int i) {
+  const int sub = i / 32;
+  const int byte = block[48 + 32 * (i / 64) + i % 32];
+  const int q = (sub % 2 == 0 ? byte % 16 : byte / 16) + 16 * (block[16 + i % 32] >> sub & 1);
+  return affine(half_at(block) * six_bits(block + 4, false, sub) * q,
+                -half_at(block + 2) * six_bits(block + 4, true, sub));
+}
+
+Element iq4_xs(const uint8_t* block, int i) {
+  const int sub = i / 32;
+  const int low = sub % 2 == 0 ? block[4 + sub / 2] % 16 : block[4 + sub / 2] / 16;
+  const int scale = low + 16 * (bit_of(block + 2, 2 * sub) + 2 * bit_of(block + 2, 2 * sub + 1));
+  return affine(half_at(block) * (scale - 32) * kIq4[nibble_of(block + 8 + 16 * sub, i % 32)], 0);
+}
+
 }  // namespace
+
+std::vector<size_t> scale_offsets(ElementType type) {
+  switch (type) {
+    case ElementType::kMXFP4:
+      return {};
+    case ElementType::kQ4_1:
+    case ElementType::kQ5_1:
+    case ElementType::kQ4_K:
+    case ElementType::kQ5_K:
+      return {0, 2};
+    case ElementType::kQ2_K:
+      return {80, 82};
+    case ElementType::kQ3_K:
+      return {108};
+    case ElementType::kQ6_K:
+      return {208};
+    default:
+      return {0};
+  }
+}
+
+bool is_scale_byte(ElementType type, size_t offset) {
+  if (type == ElementType::kMXFP4) return offset == 0;
+  for (const size_t at : scale_offsets(type)) {
+    if (offset / 2 == at / 2) return true;
+  }
+  return false;
+}
 
 double half_value(uint16_t bits) {
   const int exponent = bits >> 10 & 31, mantissa = bits & 1023;
@@ -95,9 +189,9 @@ std::vector<std::byte> random_tensor(ElementType type, int64_t rows, int64_t col
   }
   for (std::byte& byte : bytes) byte = static_cast<std::byte>(random.bits());
   for (size_t block = 0; block < bytes.size(); block += element_traits(type).block_bytes) {
-    put(block + (type == ElementType::kQ6_K ? 208 : 0), random_scale(random, scales));
-    if (type == ElementType::kQ4_1 || type == ElementType::kQ4_K)
-      put(block + 2, random_scale(random, scales));
+    for (const size_t offset : scale_offsets(type))
+      put(block + offset, random_scale(random, scales));
+    if (type == ElementType::kMXFP4) bytes[block] = random_exponent(random, scales);
   }
   return bytes;
 }
@@ -133,6 +227,23 @@ Element element_at(ElementType type, const std::vector<std::byte>& bytes, int64_
       const int q = i < 16 ? block[4 + i] % 16 : block[4 + i - 16] / 16;
       return affine(half_at(block) * q, half_at(block + 2));
     }
+    case ElementType::kQ5_0:
+      return affine(half_at(block) * (nibble_of(block + 6, i) + 16 * bit_of(block + 2, i) - 16), 0);
+    case ElementType::kQ5_1:
+      return affine(half_at(block) * (nibble_of(block + 8, i) + 16 * bit_of(block + 4, i)),
+                    half_at(block + 2));
+    case ElementType::kIQ4_NL:
+      return affine(half_at(block) * kIq4[nibble_of(block + 2, i)], 0);
+    case ElementType::kMXFP4:
+      return affine(std::ldexp(fp4(nibble_of(block + 1, i)), block[0] - 127), 0);
+    case ElementType::kQ2_K:
+      return q2_k(block, i);
+    case ElementType::kQ3_K:
+      return q3_k(block, i);
+    case ElementType::kQ5_K:
+      return q5_k(block, i);
+    case ElementType::kIQ4_XS:
+      return iq4_xs(block, i);
     case ElementType::kQ4_K:
       return q4_k(block, i);
     case ElementType::kQ6_K:

@@ -16,8 +16,10 @@
 namespace shoal::kernels_test {
 
 inline constexpr ElementType kAllTypes[] = {
-    ElementType::kF32,  ElementType::kF16,  ElementType::kBF16, ElementType::kQ8_0,
-    ElementType::kQ4_0, ElementType::kQ4_1, ElementType::kQ4_K, ElementType::kQ6_K};
+    ElementType::kF32,    ElementType::kF16,   ElementType::kBF16, ElementType::kQ8_0,
+    ElementType::kQ4_0,   ElementType::kQ4_1,  ElementType::kQ5_0, ElementType::kQ5_1,
+    ElementType::kIQ4_NL, ElementType::kMXFP4, ElementType::kQ2_K, ElementType::kQ3_K,
+    ElementType::kQ4_K,   ElementType::kQ5_K,  ElementType::kQ6_K, ElementType::kIQ4_XS};
 inline constexpr Isa kAllIsas[] = {Isa::kReference, Isa::kAvx2};
 
 inline std::string name_of(ElementType type) {
@@ -41,7 +43,12 @@ class Random {
 // How large the scales of blocks are.
 enum class Scales { kUsual, kZero, kSubnormal, kHuge };
 
-// `rows` rows of `columns` in file form.
+// Where the binary16 scales of a quantised type's block are. Those of MXFP4 are a byte, at 0.
+std::vector<size_t> scale_offsets(ElementType type);
+// Whether byte `offset` of a block belongs to them.
+bool is_scale_byte(ElementType type, size_t offset);
+
+// `rows` rows of `columns` in file form. The scales of MXFP4 are never zero, but near.
 std::vector<std::byte> random_tensor(ElementType type, int64_t rows, int64_t columns, uint64_t seed,
                                      Scales scales = Scales::kUsual);
 

@@ -195,11 +195,12 @@ TEST(Describe, AWrongShapeIsSaidWithBoth) {
   EXPECT_TRUE(describe(opened(trailing_one)->file));
 }
 
-TEST(Describe, ATypeWithoutKernelsIsNamedWithTheSupportedOnes) {
+TEST(Describe, ATypeWithoutKernelsIsNamedWithTheFileToTakeInstead) {
   TinyLlama model{.hidden = 256, .feed_forward = 256, .heads = 4};
-  model.matrix_type = 13;
-  EXPECT_THAT(refused(model).message, AllOf(HasSubstr("\"blk.0.attn_q.weight\" has the type Q5_K"),
-                                            HasSubstr("Q4_K, Q6_K")));
+  model.matrix_type = 17;
+  EXPECT_THAT(refused(model).message,
+              AllOf(HasSubstr("\"blk.0.attn_q.weight\" has the type IQ2_XS"),
+                    HasSubstr("take the model's Q2_K file")));
   model.matrix_type = 12;
   EXPECT_TRUE(describe(opened(model)->file));
   TinyLlama vector = with(
