@@ -13,23 +13,37 @@
 namespace shoal::kernels {
 namespace {
 
-// Eight elements from `index` of a page, of which `count` exist (the rest zero).
-template <bool kHalf>
-inline __m256 elements(const uint8_t* page, int64_t index, int count) {
-  if constexpr (kHalf) {
-    const uint8_t* at = page + 2 * index;
-    __m128i bits;
-    if (count >= 8) {
-      bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(at));
-    } else {
-      uint16_t some[8] = {};
-      std::memcpy(some, at, static_cast<size_t>(count) * 2);
-      bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(some));
-    }
-    return _mm256_cvtph_ps(bits);
-  } else {
+// Elements i to i + 7 of a position of a page (zero beyond the dimension), of q8_0 to be scaled.
+template <KvType kType>
+inline __m256 elements(const uint8_t* page, int dimension, int position, int i) {
+  const int64_t index = static_cast<int64_t>(position) * dimension + i;
+  const int count = dimension - i;
+  if constexpr (kType == KvType::kF32) {
     return load_first(reinterpret_cast<const float*>(page + 4 * index), count);
+  } else {
+    constexpr int64_t kBytes = kType == KvType::kF16 ? 2 : 1;
+    const uint8_t* at = page + kBytes * index;
+    alignas(16) uint8_t some[16];
+    if (count < 8) {
+      std::memset(some, 0, sizeof some);
+      std::memcpy(some, at, static_cast<size_t>(count * kBytes));
+      at = some;
+    }
+    if constexpr (kType == KvType::kF16) {
+      return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)));
+    } else {
+      const __m128i codes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(at));
+      return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(codes));
+    }
   }
+}
+
+// The scale of element i of a position of a page of q8_0, in every lane.
+inline __m256 element_scale(const uint8_t* page, int dimension, int position, int i) {
+  int16_t bits;
+  const int64_t index = position * kv_scales_count(dimension) + i / kKvBlock;
+  std::memcpy(&bits, page + kv_scales_offset(dimension) + 2 * index, sizeof bits);
+  return _mm256_cvtph_ps(_mm_set1_epi16(bits));
 }
 
 // Lane i: the sum of the lanes of sums[i].
@@ -42,15 +56,29 @@ inline __m256 add_across(const __m256* sums) {
 }
 
 // q . k for the eight positions from `offset` of a page. All eight are read: a page is whole.
-template <bool kHalf>
+template <KvType kType>
 inline __m256 eight_scores(const float* q, const uint8_t* page, int offset, int dimension) {
+  constexpr bool kScaled = kType == KvType::kQ8_0;
   __m256 sums[8];
   for (__m256& sum : sums) sum = _mm256_setzero_ps();
-  for (int i = 0; i < dimension; i += 8) {
-    const __m256 query = load_first(q + i, dimension - i);
+  for (int first = 0; first < dimension; first += kKvBlock) {
+    const int end = dimension < first + kKvBlock ? dimension : first + kKvBlock;
+    __m256 block[8];
+    for (int t = 0; t < 8; ++t) block[t] = kScaled ? _mm256_setzero_ps() : sums[t];
+    for (int i = first; i < end; i += 8) {
+      const __m256 query = load_first(q + i, dimension - i);
+      for (int t = 0; t < 8; ++t) {
+        block[t] =
+            _mm256_fmadd_ps(query, elements<kType>(page, dimension, offset + t, i), block[t]);
+      }
+    }
     for (int t = 0; t < 8; ++t) {
-      const int64_t index = static_cast<int64_t>(offset + t) * dimension + i;
-      sums[t] = _mm256_fmadd_ps(query, elements<kHalf>(page, index, dimension - i), sums[t]);
+      if constexpr (kScaled) {
+        const __m256 scale = element_scale(page, dimension, offset + t, first);
+        sums[t] = _mm256_fmadd_ps(block[t], scale, sums[t]);
+      } else {
+        sums[t] = block[t];
+      }
     }
   }
   return add_across(sums);
@@ -69,7 +97,7 @@ inline float largest_lane(__m256 x) {
 }
 
 // Scores of positions [begin, end) of a page, -infinity elsewhere; returns the largest.
-template <bool kHalf>
+template <KvType kType>
 inline float page_scores(const AttendTask& task, const float* q, const uint8_t* page, int begin,
                          int end, float* scores) {
   const __m256 nothing = _mm256_set1_ps(-__builtin_inff());
@@ -77,7 +105,7 @@ inline float page_scores(const AttendTask& task, const float* q, const uint8_t* 
   for (int offset = 0; offset < kPageTokens; offset += 8) {
     __m256 eight = nothing;
     if (offset < end && offset + 8 > begin) {
-      eight = _mm256_mul_ps(eight_scores<kHalf>(q, page, offset, task.head_dimension),
+      eight = _mm256_mul_ps(eight_scores<kType>(q, page, offset, task.head_dimension),
                             _mm256_set1_ps(task.scale));
       const __m256i wanted =
           _mm256_andnot_si256(first_lanes(begin - offset), first_lanes(end - offset));
@@ -90,7 +118,7 @@ inline float page_scores(const AttendTask& task, const float* q, const uint8_t* 
 }
 
 // sums = sums * decay + weights[begin..end) of the page's values, kVectors * 8 elements from `i`.
-template <bool kHalf, int kVectors>
+template <KvType kType, int kVectors>
 inline void add_values(const AttendTask& task, const uint8_t* page, const float* weights, int begin,
                        int end, float decay, int i, float* sums) {
   __m256 acc[kVectors];
@@ -98,21 +126,26 @@ inline void add_values(const AttendTask& task, const uint8_t* page, const float*
     acc[v] = _mm256_mul_ps(_mm256_loadu_ps(sums + i + 8 * v), _mm256_set1_ps(decay));
   }
   for (int t = begin; t < end; ++t) {
-    const __m256 weight = _mm256_set1_ps(weights[t]);
-    const int64_t index = static_cast<int64_t>(t) * task.head_dimension + i;
+    __m256 weight = _mm256_set1_ps(weights[t]);
     for (int v = 0; v < kVectors; ++v) {
-      const int left = task.head_dimension - i - 8 * v;
-      acc[v] = _mm256_fmadd_ps(weight, elements<kHalf>(page, index + 8 * v, left), acc[v]);
+      const int at = i + 8 * v;
+      if constexpr (kType == KvType::kQ8_0) {
+        if (8 * v % kKvBlock == 0) {
+          weight = _mm256_mul_ps(_mm256_set1_ps(weights[t]),
+                                 element_scale(page, task.head_dimension, t, at));
+        }
+      }
+      acc[v] = _mm256_fmadd_ps(weight, elements<kType>(page, task.head_dimension, t, at), acc[v]);
     }
   }
   for (int v = 0; v < kVectors; ++v) _mm256_storeu_ps(sums + i + 8 * v, acc[v]);
 }
 
-template <bool kHalf>
+template <KvType kType>
 void one_page(const AttendTask& task, const float* q, const uint8_t* k, const uint8_t* v, int begin,
               int end, Running& running, float* sums) {
   alignas(32) float weights[kPageTokens];
-  const float page_top = page_scores<kHalf>(task, q, k, begin, end, weights);
+  const float page_top = page_scores<kType>(task, q, k, begin, end, weights);
   const float top = page_top > running.largest ? page_top : running.largest;
   const __m256 shift = _mm256_set1_ps(top);
   __m256 total = _mm256_setzero_ps();
@@ -126,14 +159,14 @@ void one_page(const AttendTask& task, const float* q, const uint8_t* k, const ui
   running = {top, running.total * decay + add_lanes(total)};
   int i = 0;
   for (; i + 64 <= task.head_dimension; i += 64) {
-    add_values<kHalf, 8>(task, v, weights, begin, end, decay, i, sums);
+    add_values<kType, 8>(task, v, weights, begin, end, decay, i, sums);
   }
   for (; i < task.head_dimension; i += 8) {
-    add_values<kHalf, 1>(task, v, weights, begin, end, decay, i, sums);
+    add_values<kType, 1>(task, v, weights, begin, end, decay, i, sums);
   }
 }
 
-template <bool kHalf>
+template <KvType kType>
 void attend(const AttendTask& task) {
   const int padded = (task.head_dimension + 7) / 8 * 8;
   // Per head: sums, then what is running. The scratch has room for as many doubles.
@@ -150,7 +183,7 @@ void attend(const AttendTask& task) {
     const int end = left < kPageTokens ? static_cast<int>(left) : kPageTokens;
     const int64_t offset = task.pages[page] * task.page_stride_bytes;
     for (int h = 0; h < task.heads; ++h) {
-      one_page<kHalf>(task, task.q + h * task.head_dimension, task.k + offset, task.v + offset,
+      one_page<kType>(task, task.q + h * task.head_dimension, task.k + offset, task.v + offset,
                       begin, end, running[h], sums + h * padded);
     }
   }
@@ -167,7 +200,14 @@ void attend(const AttendTask& task) {
 }  // namespace
 
 void avx2_attend(const AttendTask& task) {
-  task.f16 ? attend<true>(task) : attend<false>(task);
+  switch (task.type) {
+    case KvType::kF32:
+      return attend<KvType::kF32>(task);
+    case KvType::kF16:
+      return attend<KvType::kF16>(task);
+    case KvType::kQ8_0:
+      return attend<KvType::kQ8_0>(task);
+  }
 }
 
 }  // namespace shoal::kernels

@@ -2,6 +2,7 @@
 #include <immintrin.h>
 
 #include <cmath>
+#include <cstring>
 
 #include "kernels/avx2_math.h"
 #include "kernels/avx2_products.h"
@@ -61,6 +62,42 @@ void store_f16(const float* in, int64_t count, uint16_t* out) {
   }
 }
 
+void store_q8(const float* in, int64_t count, int8_t* codes, uint16_t* scales) {
+  const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
+  for (int64_t first = 0; first < count; first += kKvBlock) {
+    __m256 x[4];
+    __m256i top = _mm256_setzero_si256();  // the largest magnitudes by their bits: NaN above all
+    for (int i = 0; i < 4; ++i) {
+      const int64_t left = count - first - 8 * i;
+      x[i] = left > 0 ? load_first(in + first + 8 * i, left) : _mm256_setzero_ps();
+      top = _mm256_max_epi32(top, _mm256_castps_si256(_mm256_and_ps(x[i], magnitude)));
+    }
+    __m128i top4 = _mm_max_epi32(_mm256_castsi256_si128(top), _mm256_extracti128_si256(top, 1));
+    top4 = _mm_max_epi32(top4, _mm_shuffle_epi32(top4, 0x4e));
+    top4 = _mm_max_epi32(top4, _mm_shuffle_epi32(top4, 0xb1));
+    const float wanted = _mm_cvtss_f32(_mm_castsi128_ps(top4)) / 127;
+    const uint16_t scale = static_cast<uint16_t>(_cvtss_sh(wanted, _MM_FROUND_TO_POS_INF));
+    const float step = _cvtsh_ss(scale);
+    const __m256 inverse = _mm256_set1_ps(step > 0 ? 1 / step : 0);
+    __m256i q[4];
+    for (int i = 0; i < 4; ++i) {
+      const __m256 code = _mm256_mul_ps(x[i], inverse);
+      const __m256 fits =
+          _mm256_cmp_ps(_mm256_and_ps(code, magnitude), _mm256_set1_ps(127.5f), _CMP_LT_OQ);
+      q[i] = _mm256_cvtps_epi32(_mm256_and_ps(code, fits));
+    }
+    const __m256i words =
+        _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
+    alignas(32) int8_t bytes[kKvBlock];
+    _mm256_store_si256(
+        reinterpret_cast<__m256i*>(bytes),
+        _mm256_permutevar8x32_epi32(words, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)));
+    const int64_t left = count - first;
+    std::memcpy(codes + first, bytes, static_cast<size_t>(left < kKvBlock ? left : kKvBlock));
+    scales[first / kKvBlock] = scale;
+  }
+}
+
 // Float weights are multiplied by float activations.
 bool takes_codes(ElementType type) {
   return type != ElementType::kF32 && type != ElementType::kF16 && type != ElementType::kBF16;
@@ -81,6 +118,7 @@ const KernelTable* avx2_kernels() {
       .rms_norm = rms_norm,
       .gate = gate,
       .store_f16 = store_f16,
+      .store_q8 = store_q8,
       .attend = avx2_attend,
       .read_streams = avx2_read_streams,
   };

@@ -342,18 +342,11 @@ void CpuBackend::append(const Attend& op, const StepBatch& batch, int64_t r) {
   const auto pages =
       batch.page_tables[static_cast<size_t>(op.group)][static_cast<size_t>(batch.sequences[index])];
   const int64_t page = pages[static_cast<size_t>(position / kPageTokens)];
-  const int64_t offset = position % kPageTokens * kv.position_bytes();
+  const int64_t offset = position % kPageTokens;
   for (int head = 0; head < group.kv_heads; ++head) {
     const int64_t first = int64_t{head} * group.head_dimension;
-    const auto put = [&](const float* in, uint8_t* out) {
-      if (kv.type() == KvType::kF16) {
-        kernels_.store_f16(in, group.head_dimension, reinterpret_cast<uint16_t*>(out));
-      } else {
-        std::memcpy(out, in, static_cast<size_t>(kv.position_bytes()));
-      }
-    };
-    put(row(op.k, r) + first, kv.keys(op.layer, page, head) + offset);
-    put(row(op.v, r) + first, kv.values(op.layer, page, head) + offset);
+    kv.store(kernels_, row(op.k, r) + first, kv.keys(op.layer, page, head), offset);
+    kv.store(kernels_, row(op.v, r) + first, kv.values(op.layer, page, head), offset);
   }
 }
 
@@ -375,7 +368,7 @@ void CpuBackend::attend_heads(const Attend& op, const StepBatch& batch, int64_t 
                      .v = kv.values(op.layer, 0, kv_head),
                      .page_stride_bytes = kv.page_stride_bytes(),
                      .pages = pages.data(),
-                     .f16 = kv.type() == KvType::kF16,
+                     .type = kv.type(),
                      .heads = static_cast<int>(end - head),
                      .head_dimension = group.head_dimension,
                      .first_position = first_attended(group, position),

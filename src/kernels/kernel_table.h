@@ -12,6 +12,7 @@
 
 #include "base/cpu.h"
 #include "tensor/element_type.h"
+#include "tensor/kv_type.h"
 
 namespace shoal::kernels {
 
@@ -72,14 +73,22 @@ using Product = void (*)(const MatrixView& matrix, const InputRows& input, int64
 
 enum class GateKind : uint8_t { kSilu, kGeluTanh };
 
+// Where the scales of a page of q8_0 begin, behind its codes.
+static inline int64_t kv_scales_offset(int64_t head_dimension) {
+  return kPageTokens * head_dimension;
+}
+static inline int64_t kv_scales_count(int64_t head_dimension) {  // of one position
+  return (head_dimension + kKvBlock - 1) / kKvBlock;
+}
+
 // Attention of query heads that share one KV head, for one row.
 struct AttendTask {
   const float* q;    // heads x head_dimension
-  const uint8_t* k;  // page 0 of this layer and KV head: kPageTokens x head_dimension elements
+  const uint8_t* k;  // page 0 of this layer and KV head, as KvStorage lays it out
   const uint8_t* v;
   int64_t page_stride_bytes;
   const int32_t* pages;  // of the sequence
-  bool f16;
+  KvType type;
   int heads;
   int head_dimension;
   int64_t first_position;
@@ -111,6 +120,9 @@ struct KernelTable {
 
   // --- attention ---
   void (*store_f16)(const float* in, int64_t count, uint16_t* out);
+  // Codes and the scale of each 32 (of the last fewer): the least binary16 not below the largest
+  // magnitude / 127, so that no code is cut off. The same bits for every instruction set.
+  void (*store_q8)(const float* in, int64_t count, int8_t* codes, uint16_t* scales);
   void (*attend)(const AttendTask& task);
 
   // Reads four parts of `quarter_bytes` (a multiple of 256) side by side; for the probe.

@@ -8,9 +8,10 @@
 
 namespace shoal::kernels {
 
-// Laid out as [layer][page][KV head][K, V][position in page][head dimension]: what attention reads
-// of a page for one head is contiguous, and a page that no sequence has reached is memory that
-// nobody has touched.
+// Laid out as [layer][page][KV head][K, V], each of them, of f32 and f16, [position in page][head
+// dimension]; of q8_0 codes [position][dimension], then scales f16 [position][dimension / 32,
+// rounded up]. What attention reads of a page for one head is contiguous, and a page that no
+// sequence has reached is memory that nobody has touched.
 class KvStorage {
  public:
   // kDoesNotFit for more than is free.
@@ -21,7 +22,9 @@ class KvStorage {
   int64_t pages() const { return pages_; }
   uint64_t bytes() const { return region_.size(); }
   int64_t page_stride_bytes() const { return page_stride_bytes_; }
-  int64_t position_bytes() const { return block_bytes_ / kPageTokens; }  // of one head
+
+  // Writes what one head keeps of position `offset` of a page: the elements of `in`.
+  void store(const KernelTable& kernels, const float* in, uint8_t* page, int64_t offset) const;
 
   uint8_t* keys(int layer, int64_t page, int head) const {
     return region_.data() + (layer * pages_ + page) * page_stride_bytes_ + 2 * head * block_bytes_;
@@ -33,6 +36,7 @@ class KvStorage {
  private:
   KvType type_ = KvType::kF16;
   int64_t pages_ = 0;
+  int64_t head_dimension_ = 0;
   int64_t block_bytes_ = 0;  // K or V of one page and head
   int64_t page_stride_bytes_ = 0;
   MemoryRegion region_;

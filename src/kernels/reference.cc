@@ -1,6 +1,7 @@
 // The reference kernels: weights in file form, dequantised block by block, floats multiplied and
 // summed in double, in the order of the columns. Slow, and what the others are tested against.
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 
@@ -113,10 +114,41 @@ void store_f16(const float* in, int64_t count, uint16_t* out) {
   for (int64_t i = 0; i < count; ++i) out[i] = float_to_half(in[i]);
 }
 
+void store_q8(const float* in, int64_t count, int8_t* codes, uint16_t* scales) {
+  for (int64_t first = 0; first < count; first += kKvBlock) {
+    const int64_t end = std::min(first + kKvBlock, count);
+    uint32_t top = 0;  // the largest magnitude by its bits, which order NaN above all
+    for (int64_t i = first; i < end; ++i) {
+      top = std::max(top, std::bit_cast<uint32_t>(in[i]) & 0x7fffffffu);
+    }
+    const float wanted = std::bit_cast<float>(top) / 127;
+    uint16_t scale = float_to_half(wanted);
+    if (half_to_float(scale) < wanted) ++scale;
+    const float step = half_to_float(scale);
+    const float inverse = step > 0 ? 1 / step : 0;
+    for (int64_t i = first; i < end; ++i) {
+      const float code = in[i] * inverse;
+      codes[i] = std::fabs(code) < 127.5f ? static_cast<int8_t>(std::lrint(code)) : int8_t{0};
+    }
+    scales[first / kKvBlock] = scale;
+  }
+}
+
 double element(const AttendTask& task, const uint8_t* base, int64_t position, int i) {
   const uint8_t* page = base + task.pages[position / kPageTokens] * task.page_stride_bytes;
-  const int64_t index = position % kPageTokens * task.head_dimension + i;
-  if (task.f16) return static_cast<double>(load_half(page + 2 * index));
+  const int64_t offset = position % kPageTokens;
+  const int64_t index = offset * task.head_dimension + i;
+  switch (task.type) {
+    case KvType::kF32:
+      break;
+    case KvType::kF16:
+      return static_cast<double>(load_half(page + 2 * index));
+    case KvType::kQ8_0: {
+      const int64_t block = offset * kv_scales_count(task.head_dimension) + i / kKvBlock;
+      const uint8_t* scale = page + kv_scales_offset(task.head_dimension) + 2 * block;
+      return static_cast<double>(load_half(scale)) * static_cast<int8_t>(page[index]);
+    }
+  }
   float value;
   std::memcpy(&value, page + 4 * index, sizeof value);
   return static_cast<double>(value);
@@ -187,6 +219,7 @@ const KernelTable* reference_kernels() {
       .rms_norm = rms_norm,
       .gate = gate,
       .store_f16 = store_f16,
+      .store_q8 = store_q8,
       .attend = attend,
       .read_streams = read_streams,
   };

@@ -196,7 +196,7 @@ uint64_t weight_bytes(const ModelCard& card, const RankCut& cut) {
 
 uint64_t kv_bytes_per_token(const ModelCard& card, const RankCut& cut, KvType type) {
   return 2 * static_cast<uint64_t>(card.layer_count) * static_cast<uint64_t>(cut.kv_heads.size()) *
-         static_cast<uint64_t>(card.head_dimension) * kv_element_bytes(type);
+         kv_head_bytes(type, card.head_dimension);
 }
 
 }  // namespace shoal

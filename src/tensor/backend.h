@@ -13,17 +13,13 @@
 #include "base/result.h"
 #include "tensor/cut.h"
 #include "tensor/element_type.h"
+#include "tensor/kv_type.h"
 #include "tensor/program.h"
 
 namespace shoal {
 
 // A row's arithmetic follows its role and position, never what else is in the step.
 enum class Role : uint8_t { kPrompt, kGenerated };
-
-enum class KvType : uint8_t { kF32, kF16 };
-std::string_view kv_type_name(KvType type);           // "f32", "f16"
-Result<KvType> kv_type_named(std::string_view name);  // kInvalidArgument
-uint64_t kv_element_bytes(KvType type);
 
 using PageId = int32_t;
 

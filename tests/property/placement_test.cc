@@ -74,7 +74,7 @@ Wish arbitrary_wish(const ModelCard& card) {
   wish.context = *rc::gen::element<int64_t>(0, card.context_length / 2,
                                             std::min<int64_t>(card.context_length, 1024));
   wish.sequences = *rc::gen::inRange<int64_t>(1, 9);
-  wish.kv_type = *rc::gen::element(KvType::kF16, KvType::kF32);
+  wish.kv_type = *rc::gen::element(KvType::kF16, KvType::kF32, KvType::kQ8_0);
   return wish;
 }
 

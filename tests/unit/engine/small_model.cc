@@ -70,6 +70,30 @@ class Weights {
         const float step = some(scale) / 4.6F;
         return half(step) + half(-7.5F * step) + codes(16);
       }
+      case ElementType::kQ5_0:
+        return half(some(scale) / 9.2F) + codes(4 + 16);
+      case ElementType::kQ5_1: {
+        const float step = some(scale) / 9.2F;
+        return half(step) + half(-15.5F * step) + codes(4 + 16);
+      }
+      case ElementType::kIQ4_NL:
+        return half(some(scale) / 74) + codes(16);
+      case ElementType::kMXFP4: {  // a power of two, times up to 12
+        const auto power = static_cast<int>(std::lround(std::log2(some(scale) / 6)));
+        return std::string(1, static_cast<char>(128 + power)) + codes(16);
+      }
+      case ElementType::kQ2_K: {  // scales and minima of four bits
+        const float step = some(scale) / 1.1F / 8;
+        return codes(16 + 64) + half(step) + half(1.5F * step);
+      }
+      case ElementType::kQ3_K:
+        return codes(32 + 64 + 12) + half(some(scale) / 18 / 2.3F);
+      case ElementType::kIQ4_XS:
+        return half(some(scale) / 18 / 74) + codes(2 + 4 + 128);
+      case ElementType::kQ5_K: {
+        const float step = some(scale) / 9.2F / 32;
+        return half(step) + half(15.5F * step) + codes(12 + 32 + 128);
+      }
       case ElementType::kQ4_K: {
         const float step = some(scale) / 4.6F / 32;
         return half(step) + half(7.5F * step) + codes(12) + codes(128);

@@ -87,7 +87,8 @@ TEST_P(BackendOn, QuantisedModelsStayNear) {
 TEST_P(BackendOn, SameBitsHoweverTheWorkIsCut) {
   for (const ElementType type : kAllTypes) {
     if (element_traits(type).block_elements > 32) continue;  // wider than the model
-    for (const KvType kv : {KvType::kF32, KvType::kF16}) {
+    for (const KvType kv : kKvTypes) {
+      if (kv == KvType::kQ8_0 && type != ElementType::kF32 && type != ElementType::kQ4_0) continue;
       const SmallModel model = {.matrix_type = type, .window = kv == KvType::kF32 ? 0 : 20};
       const auto tokens = some_tokens(40, 3), others = some_tokens(29, 4);
       std::vector<std::vector<float>> by_length;  // logits after each prefix
@@ -130,6 +131,19 @@ TEST_P(BackendOn, SameBitsHoweverTheWorkIsCut) {
       }
     }
   }
+}
+
+TEST_P(BackendOn, AQ8CacheStaysNear) {
+  const SmallModel model = {};
+  const auto tokens = some_tokens(40, 6);
+  const auto expected = model.evaluate(tokens);
+  const auto backend = start(model, 2, KvType::kQ8_0);
+  ASSERT_TRUE(backend);
+  const auto got = run_step(*backend, kSegments, {{tokens, 0, kPages}});
+  ASSERT_TRUE(got) << got.error().message;
+  expect_near(got->logits[0], expected.logits.back(), 0.02);
+  // K and V; codes and a scale for each 32; heads, positions, pages
+  EXPECT_EQ(backend->memory().kv_bytes, 2u * 34 * 3 * 32 * 32);
 }
 
 TEST_P(BackendOn, TokensOfOtherRanksAreZeros) {

@@ -102,108 +102,255 @@ struct AttentionCase {
   int head_dimension;
   int heads;
   int64_t first, last;
-  bool f16;
+  KvType type;
 };
 
-void check_attention(const KernelTable& table, const AttentionCase& c) {
-  SCOPED_TRACE(testing::Message() << "dimension " << c.head_dimension << ", heads " << c.heads
-                                  << ", positions " << c.first << " to " << c.last
-                                  << (c.f16 ? ", f16" : ", f32"));
-  Random random(static_cast<uint64_t>(c.last * 1000 + c.head_dimension));
-  const int64_t pages = c.last / kPageTokens + 1;
-  const auto block = static_cast<size_t>(kPageTokens * c.head_dimension);
-  // Pages lie in the store in another order than in the sequence, with a page of NaN between them.
-  std::vector<int32_t> page_table(static_cast<size_t>(pages));
-  for (int64_t i = 0; i < pages; ++i)
-    page_table[static_cast<size_t>(i)] = static_cast<int32_t>(2 * (pages - 1 - i));
-  const size_t page_elements = 2 * block;
-  std::vector<float> store(page_elements * static_cast<size_t>(2 * pages), NAN);
-  const auto at = [&](int64_t position, bool value) {
-    return static_cast<size_t>(page_table[static_cast<size_t>(position / kPageTokens)]) *
-               page_elements +
-           (value ? block : 0) + static_cast<size_t>(position % kPageTokens * c.head_dimension);
-  };
-  for (int64_t p = c.first; p <= c.last; ++p) {
-    for (int i = 0; i < c.head_dimension; ++i) {
-      store[at(p, false) + static_cast<size_t>(i)] = random.symmetric() * 3;
-      store[at(p, true) + static_cast<size_t>(i)] = random.symmetric();
+// A cache of one layer and KV head of random keys and values, laid out page by page as kernels want
+// it. Pages lie in another order than in the sequence, with a page of NaN between them.
+struct Cache {
+  Cache(const KernelTable& table, const AttentionCase& c)
+      : block_bytes(static_cast<size_t>(kPageTokens) * kv_head_bytes(c.type, c.head_dimension)) {
+    Random random(static_cast<uint64_t>(c.last * 1000 + c.head_dimension));
+    const int64_t pages = c.last / kPageTokens + 1;
+    for (int64_t i = 0; i < pages; ++i)
+      page_table.push_back(static_cast<int32_t>(2 * (pages - 1 - i)));
+    bytes.resize(2 * block_bytes * static_cast<size_t>(2 * pages), 0xff);  // NaN in every type
+    for (int64_t p = 0; p <= c.last; ++p) {
+      for (const bool value : {false, true}) {
+        std::vector<float> row(static_cast<size_t>(c.head_dimension));
+        for (float& x : row) x = random.symmetric() * (value ? 1 : 3);
+        (value ? values : keys).push_back(row);
+        if (p >= c.first) store(table, c, p, value, row);
+      }
     }
   }
-  std::vector<uint16_t> halves(store.size());
-  for (size_t i = 0; i < store.size(); ++i) {
-    halves[i] = float_to_half(store[i]);
-    if (c.f16) store[i] = half_to_float(halves[i]);
+  // Replaces the row by what the cache then holds of it.
+  void store(const KernelTable& table, const AttentionCase& c, int64_t position, bool value,
+             const std::vector<float>& row) {
+    uint8_t* page =
+        &bytes[static_cast<size_t>(page_table[static_cast<size_t>(position / kPageTokens)]) * 2 *
+                   block_bytes +
+               (value ? block_bytes : 0)];
+    const int64_t offset = position % kPageTokens, first = offset * c.head_dimension;
+    std::vector<float>& kept = (value ? values : keys).back();
+    switch (c.type) {
+      case KvType::kF32:
+        std::memcpy(page + 4 * first, row.data(), row.size() * 4);
+        break;
+      case KvType::kF16: {
+        auto* halves = reinterpret_cast<uint16_t*>(page + 2 * first);
+        table.store_f16(row.data(), c.head_dimension, halves);
+        for (size_t i = 0; i < row.size(); ++i) kept[i] = half_to_float(halves[i]);
+        break;
+      }
+      case KvType::kQ8_0: {
+        auto* codes = reinterpret_cast<int8_t*>(page + first);
+        auto* scales = reinterpret_cast<uint16_t*>(page + kPageTokens * c.head_dimension) +
+                       offset * ((c.head_dimension + 31) / 32);
+        table.store_q8(row.data(), c.head_dimension, codes, scales);
+        for (size_t i = 0; i < row.size(); ++i)
+          kept[i] = half_to_float(scales[i / 32]) * static_cast<float>(codes[i]);
+        break;
+      }
+    }
   }
-  std::vector<float> q(static_cast<size_t>(c.heads * c.head_dimension));
-  for (float& x : q) x = random.symmetric() * 3;
+  size_t block_bytes;
+  std::vector<int32_t> page_table;
+  std::vector<uint8_t> bytes;
+  std::vector<std::vector<float>> keys, values;  // by position, as kept
+};
+
+std::vector<float> attended(const KernelTable& table, const AttentionCase& c, const Cache& cache,
+                            const std::vector<float>& q) {
   alignas(64) double scratch[16 * 300];
   std::vector<float> out(q.size() + 1, -7.0f);
-  const size_t element = c.f16 ? 2 : 4;
-  const auto* bytes = c.f16 ? reinterpret_cast<const uint8_t*>(halves.data())
-                            : reinterpret_cast<const uint8_t*>(store.data());
-  const float scale = 1 / std::sqrt(static_cast<float>(c.head_dimension));
   table.attend({.q = q.data(),
-                .k = bytes,
-                .v = bytes + block * element,
-                .page_stride_bytes = static_cast<int64_t>(page_elements * element),
-                .pages = page_table.data(),
-                .f16 = c.f16,
+                .k = cache.bytes.data(),
+                .v = cache.bytes.data() + cache.block_bytes,
+                .page_stride_bytes = static_cast<int64_t>(2 * cache.block_bytes),
+                .pages = cache.page_table.data(),
+                .type = c.type,
                 .heads = c.heads,
                 .head_dimension = c.head_dimension,
                 .first_position = c.first,
                 .last_position = c.last,
-                .scale = scale,
+                .scale = 1 / std::sqrt(static_cast<float>(c.head_dimension)),
                 .scratch = scratch,
                 .out = out.data()});
-  for (int h = 0; h < c.heads; ++h) {
-    std::vector<double> scores, expected(static_cast<size_t>(c.head_dimension), 0.0);
-    double largest = -INFINITY, total = 0;
-    for (int64_t p = c.first; p <= c.last; ++p) {
-      double score = 0;
-      for (int i = 0; i < c.head_dimension; ++i) {
-        score += static_cast<double>(q[static_cast<size_t>(h * c.head_dimension + i)]) *
-                 static_cast<double>(store[at(p, false) + static_cast<size_t>(i)]);
-      }
-      scores.push_back(score * static_cast<double>(scale));
-      largest = std::max(largest, scores.back());
+  EXPECT_EQ(out.back(), -7.0f);
+  out.pop_back();
+  return out;
+}
+
+std::vector<float> random_queries(const AttentionCase& c) {
+  Random random(static_cast<uint64_t>(c.last + 7));
+  std::vector<float> q(static_cast<size_t>(c.heads * c.head_dimension));
+  for (float& x : q) x = random.symmetric() * 3;
+  return q;
+}
+
+std::vector<double> expected_attention(const AttentionCase& c, const Cache& cache, const float* q) {
+  const auto dimension = static_cast<size_t>(c.head_dimension);
+  const auto scale = static_cast<double>(1 / std::sqrt(static_cast<float>(c.head_dimension)));
+  std::vector<double> scores, expected(dimension, 0.0);
+  double largest = -INFINITY, total = 0;
+  for (int64_t p = c.first; p <= c.last; ++p) {
+    double score = 0;
+    for (size_t i = 0; i < dimension; ++i) {
+      score +=
+          static_cast<double>(q[i]) * static_cast<double>(cache.keys[static_cast<size_t>(p)][i]);
     }
-    for (int64_t p = c.first; p <= c.last; ++p) {
-      const double weight = std::exp(scores[static_cast<size_t>(p - c.first)] - largest);
-      total += weight;
-      for (int i = 0; i < c.head_dimension; ++i) {
-        expected[static_cast<size_t>(i)] +=
-            weight * static_cast<double>(store[at(p, true) + static_cast<size_t>(i)]);
-      }
-    }
-    for (int i = 0; i < c.head_dimension; ++i) {
-      // A score is a sum of `dimension` products of up to 9: its rounding moves a weight by as
-      // much, relatively; values are below 1, so a sum of weights over a total moves by no more
-      // than twice that.
-      const double score_error =
-          9.0 * c.head_dimension * static_cast<double>(scale) * c.head_dimension * 0x1p-24;
-      ASSERT_NEAR(static_cast<double>(out[static_cast<size_t>(h * c.head_dimension + i)]),
-                  expected[static_cast<size_t>(i)] / total, 2 * score_error + 64 * 0x1p-24);
+    scores.push_back(score * scale);
+    largest = std::max(largest, scores.back());
+  }
+  for (int64_t p = c.first; p <= c.last; ++p) {
+    const double weight = std::exp(scores[static_cast<size_t>(p - c.first)] - largest);
+    total += weight;
+    for (size_t i = 0; i < dimension; ++i) {
+      expected[i] += weight * static_cast<double>(cache.values[static_cast<size_t>(p)][i]);
     }
   }
-  ASSERT_EQ(out.back(), -7.0f);
+  for (double& x : expected) x /= total;
+  return expected;
+}
+
+void check_attention(const KernelTable& table, const AttentionCase& c) {
+  SCOPED_TRACE(testing::Message() << "dimension " << c.head_dimension << ", heads " << c.heads
+                                  << ", positions " << c.first << " to " << c.last << ", "
+                                  << kv_type_name(c.type));
+  const Cache cache(table, c);
+  const auto q = random_queries(c);
+  const auto out = attended(table, c, cache, q);
+  // A score is a sum of `dimension` products of up to 9: its rounding moves a weight by as much,
+  // relatively; values are below 1, so a sum of weights over a total moves by no more than twice
+  // that.
+  const double score_error = 9.0 * std::sqrt(c.head_dimension) * c.head_dimension * 0x1p-24;
+  for (int h = 0; h < c.heads; ++h) {
+    const auto expected =
+        expected_attention(c, cache, &q[static_cast<size_t>(h * c.head_dimension)]);
+    for (int i = 0; i < c.head_dimension; ++i) {
+      ASSERT_NEAR(static_cast<double>(out[static_cast<size_t>(h * c.head_dimension + i)]),
+                  expected[static_cast<size_t>(i)], 2 * score_error + 64 * 0x1p-24);
+    }
+  }
+}
+
+KvType nth_kv_type(int64_t n) {
+  return kKvTypes[static_cast<size_t>(n) % std::size(kKvTypes)];
 }
 
 TEST_P(RowsOn, AttentionAtEveryLength) {
   for (int64_t last = 0; last < 100; ++last) {
-    check_attention(table(), {16, 1 + static_cast<int>(last % 3), 0, last, last % 2 == 0});
+    check_attention(table(), {16, 1 + static_cast<int>(last / 3 % 3), 0, last, nth_kv_type(last)});
   }
 }
 
 TEST_P(RowsOn, AttentionOverWindows) {
   for (int64_t first = 0; first < 70; first += 3) {
-    check_attention(table(), {8, 2, first, first + 20, first % 2 == 0});
-    check_attention(table(), {8, 1, first, first, first % 2 == 1});
+    for (const KvType type : kKvTypes) {
+      check_attention(table(), {8, 2, first, first + 20, type});
+      check_attention(table(), {40, 1, first, first, type});
+    }
   }
 }
 
 TEST_P(RowsOn, AttentionAtManyDimensions) {
   for (const int dimension : {1, 4, 7, 8, 12, 20, 64, 72, 80, 96, 128, 136, 256}) {
-    for (const bool f16 : {false, true}) check_attention(table(), {dimension, 3, 0, 45, f16});
+    for (const KvType type : kKvTypes) check_attention(table(), {dimension, 3, 0, 45, type});
+  }
+}
+
+// What q8_0 costs, from its steps alone: a key's element moves by half a step of its block, so a
+// score by at most the sum of |q| times that; a weight's ratio to another by e to twice the largest
+// such move; a value by half a step of its own.
+TEST_P(RowsOn, AttentionOverQ8StaysWithinItsStepsOfF32) {
+  for (const int dimension : {16, 64, 80, 128}) {
+    const AttentionCase exact = {dimension, 4, 0, 90, KvType::kF32},
+                        coarse = {dimension, 4, 0, 90, KvType::kQ8_0};
+    const Cache exact_cache(table(), exact), cache(table(), coarse);
+    const auto q = random_queries(exact);
+    const auto a = attended(table(), exact, exact_cache, q),
+               b = attended(table(), coarse, cache, q);
+    // The largest magnitudes are 3 and 1, and a scale is rounded up by at most 2^-10 of it.
+    const double key_step = 3.0 / 127 * (1 + 0x1p-10), value_step = key_step / 3;
+    double worst = 0;
+    for (int h = 0; h < 4; ++h) {
+      double query = 0;
+      for (int i = 0; i < dimension; ++i)
+        query += std::fabs(static_cast<double>(q[static_cast<size_t>(h * dimension + i)]));
+      const double score_move = query * key_step / 2 / std::sqrt(dimension);
+      const double bound = std::expm1(2 * score_move) + value_step / 2 + 1e-4;
+      for (int i = 0; i < dimension; ++i) {
+        const auto at = static_cast<size_t>(h * dimension + i);
+        const double difference =
+            std::fabs(static_cast<double>(a[at]) - static_cast<double>(b[at]));
+        ASSERT_LE(difference, bound);
+        worst = std::max(worst, difference);
+      }
+    }
+    EXPECT_GT(worst, 1e-5);  // it is another cache
+    EXPECT_LT(worst, 0.02);  // as it comes out, errors do not add up
+  }
+}
+
+TEST_P(RowsOn, StoringQ8MovesAnElementByHalfAStepAtMost) {
+  Random random(23);
+  for (int64_t count = 1; count <= 100; ++count) {
+    std::vector<float> in(static_cast<size_t>(count));
+    const int exponent = static_cast<int>(random.below(40)) - 25;
+    for (float& x : in) x = std::ldexp(random.symmetric(), exponent);
+    std::vector<int8_t> codes(in.size() + 1, 99);
+    std::vector<uint16_t> scales(static_cast<size_t>((count + 31) / 32 + 1), 0x1234);
+    table().store_q8(in.data(), count, codes.data(), scales.data());
+    EXPECT_EQ(codes.back(), 99);
+    EXPECT_EQ(scales.back(), 0x1234);
+    for (int64_t i = 0; i < count; ++i) {
+      double largest = 0;
+      for (int64_t j = i / 32 * 32; j < std::min(count, i / 32 * 32 + 32); ++j)
+        largest = std::max(largest, std::fabs(static_cast<double>(in[static_cast<size_t>(j)])));
+      const double step = half_value(scales[static_cast<size_t>(i / 32)]);
+      ASSERT_GE(step * 127, largest * (1 - 1e-6));
+      ASSERT_LE(step, largest / 127 * (1 + 0x1p-10) + 0x1p-24);
+      const double kept = step * codes[static_cast<size_t>(i)];
+      ASSERT_LE(std::fabs(kept - static_cast<double>(in[static_cast<size_t>(i)])), step * 0.5001);
+    }
+  }
+}
+
+TEST(StoreQ8, HasTheSameBitsOnEveryInstructionSet) {
+  if (!machine_has(Isa::kAvx2)) GTEST_SKIP() << "NOT TESTED: this machine lacks avx2";
+  Random random(24);
+  std::vector<float> in(20 * 100);
+  for (size_t i = 0; i < in.size(); ++i)
+    in[i] = std::ldexp(random.symmetric(), static_cast<int>(i / 100) * 8 - 130);
+  in[0] = 0;
+  for (size_t i = 300; i < 364; ++i) in[i] = i % 2 ? -0.0f : 0.0f;
+  for (size_t i = 400; i < 464; ++i) in[i] = i % 2 ? -127.0f : 63.5f;  // ties
+  for (size_t i = 1; i < 20; ++i) {
+    const auto count = static_cast<int64_t>(100 - i);
+    std::vector<int8_t> codes[2];
+    std::vector<uint16_t> scales[2];
+    for (int k = 0; k < 2; ++k) {
+      codes[k].resize(100);
+      scales[k].resize(4);
+      kernels_for(kAllIsas[k])->store_q8(&in[100 * i], count, codes[k].data(), scales[k].data());
+    }
+    EXPECT_EQ(codes[0], codes[1]) << i;
+    EXPECT_EQ(scales[0], scales[1]) << i;
+  }
+}
+
+// Not a number, infinite or beyond what scales can say: it must not come back as a plain number.
+TEST_P(RowsOn, StoringQ8DoesNotHideWhatItCannotKeep) {
+  for (const float odd : {NAN, INFINITY, -INFINITY, 1e38f}) {
+    std::vector<float> in(64, 1.0f);
+    in[40] = odd;
+    int8_t codes[64];
+    uint16_t scales[2];
+    table().store_q8(in.data(), 64, codes, scales);
+    EXPECT_EQ(half_to_float(scales[0]) * static_cast<float>(codes[0]),
+              1.0f * 127 * half_to_float(scales[0]));
+    EXPECT_FALSE(std::isfinite(half_to_float(scales[1])));
   }
 }
 
@@ -223,7 +370,7 @@ TEST_P(RowsOn, AttentionOfAHeadDoesNotDependOnItsNeighbours) {
                     .v = bytes + kPageTokens * kDimension * 4,
                     .page_stride_bytes = kPageTokens * kDimension * 8,
                     .pages = pages,
-                    .f16 = false,
+                    .type = KvType::kF32,
                     .heads = heads,
                     .head_dimension = kDimension,
                     .first_position = 0,

@@ -75,20 +75,26 @@ TEST(ElementType, RowBytesCountWholeBlocks) {
 }
 
 TEST(KvType, NamesGoThereAndBack) {
-  for (const KvType type : {KvType::kF32, KvType::kF16}) {
+  for (const KvType type : kKvTypes) {
     const auto back = kv_type_named(kv_type_name(type));
     ASSERT_TRUE(back);
     EXPECT_EQ(*back, type);
   }
-  EXPECT_EQ(kv_element_bytes(KvType::kF32), 4u);
-  EXPECT_EQ(kv_element_bytes(KvType::kF16), 2u);
+}
+
+TEST(KvType, BytesOfAHeadCountTheScales) {
+  EXPECT_EQ(kv_head_bytes(KvType::kF32, 128), 512u);
+  EXPECT_EQ(kv_head_bytes(KvType::kF16, 128), 256u);
+  EXPECT_EQ(kv_head_bytes(KvType::kQ8_0, 128), 136u);
+  EXPECT_EQ(kv_head_bytes(KvType::kQ8_0, 80), 86u);  // the last block of 32 is half a block
+  EXPECT_EQ(kv_head_bytes(KvType::kQ8_0, 1), 3u);
 }
 
 TEST(KvType, AnUnknownNameIsRefusedWithTheKnownOnes) {
-  const auto refused = kv_type_named("q8_0");
+  const auto refused = kv_type_named("q4_0");
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, ErrorCode::kInvalidArgument);
-  EXPECT_EQ(refused.error().message, "'q8_0' is not a type of KV cache; write f16 or f32");
+  EXPECT_EQ(refused.error().message, "'q4_0' is not a type of KV cache; write f16, q8_0 or f32");
 }
 
 }  // namespace
