@@ -172,11 +172,11 @@ class DeepSeekV3(DeepSeek):
 
 COMMON = dict(hidden=32, heads=3, plain=16, turned=8, value=12, rank=24, epsilon=1e-6, dense=1)
 # llama.cpp knows V2-Lite by its 27 layers.
-LITE = COMMON | dict(layers=27, hidden=16, heads=2, plain=8, turned=4, value=6, rank=10, dense=24, ffn=8, expert_count=6, used=2, shared=2,
+LITE = COMMON | dict(layers=27, hidden=16, heads=2, plain=8, turned=4, value=4, rank=8, dense=25, ffn=4, expert_count=4, used=2, shared=2,
                      expert_ffn=8, factor=8.0, original=32, mscale=0.707)
-V2 = COMMON | dict(layers=2, heads=4, ffn=56, expert_count=12, used=3, shared=1, expert_ffn=16, factor=4.0, original=48, mscale=0.707,
-                   groups=4, groups_used=2, weights_scale=4.0)
-V3 = COMMON | dict(layers=3, ffn=56, expert_count=8, used=3, shared=1, expert_ffn=12, factor=40.0, original=40, mscale=1.0,
+V2 = COMMON | dict(layers=2, heads=4, ffn=56, expert_count=12, used=3, shared=1, expert_ffn=8, factor=4.0, original=48, mscale=0.707,
+                   groups=4, groups_used=2, weights_scale=4.0, tied=True)
+V3 = COMMON | dict(layers=2, ffn=56, expert_count=8, used=3, shared=1, expert_ffn=12, factor=40.0, original=40, mscale=1.0,
                    groups=4, groups_used=2, weights_scale=2.5, normalise=True)
 FIXTURES = {
     "deepseek2_lite": lambda: DeepSeekLite(51, absorbed=False, **LITE),
@@ -186,7 +186,7 @@ FIXTURES = {
     "deepseek2_v3_kv_b": lambda: DeepSeekV3(53, absorbed=False, **V3),
 }
 HAS = {
-    "deepseek2_lite": "`attn_kv_b`, no latent queries, softmax not normalised, 2 shared experts, YaRN with mscale 0.707; values narrower than keys; 24 of 27 layers dense",
+    "deepseek2_lite": "`attn_kv_b`, no latent queries, softmax not normalised, 2 shared experts, YaRN with mscale 0.707; values narrower than keys; 25 of 27 layers dense",
     "deepseek2_lite_mla": "the same numbers with `attn_k_b` and `attn_v_b`",
     "deepseek2_v2": "latent queries; 2 of 4 groups ranked by their largest score, softmax, scale 4",
     "deepseek2_v3": "latent queries; sigmoid with a bias for the choice, 2 of 4 groups ranked by their two largest, normalised, scale 2.5, YaRN with mscale 1; one dense layer; 3 heads",

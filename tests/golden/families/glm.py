@@ -88,14 +88,14 @@ class Glm4Moe(Model):
 
 
 FIXTURES = {
-    "glm4": lambda: Glm4(61, layers=2, hidden=32, heads=4, kv_heads=2, head_dim=16, ffn=56, turned=8, bias=True),
-    "glm4moe": lambda: Glm4Moe(62, layers=2, hidden=32, heads=6, kv_heads=3, head_dim=16, ffn=40, turned=8, bias=True, head_norms=False, dense=1,
-                               expert_count=6, used=2, expert_ffn=12, shared=1, weights_scale=1.5, nextn=1),
-    "glm4moe_norms": lambda: Glm4Moe(63, layers=3, hidden=32, heads=4, kv_heads=1, head_dim=16, ffn=40, turned=8, bias=True, head_norms=True, dense=2,
-                                     expert_count=4, used=2, expert_ffn=12, shared=1, weights_scale=2.5, nextn=0, base=1000000.0),
+    "glm4": lambda: Glm4(61, layers=2, hidden=32, heads=4, kv_heads=2, head_dim=16, ffn=24, turned=8, bias=True, tied=True),
+    "glm4moe": lambda: Glm4Moe(62, layers=2, hidden=32, heads=4, kv_heads=2, head_dim=16, ffn=40, turned=8, bias=True, head_norms=False, dense=1,
+                               expert_count=4, used=2, expert_ffn=12, shared=1, weights_scale=1.5, nextn=1, tied=True),
+    "glm4moe_norms": lambda: Glm4Moe(63, layers=3, hidden=32, heads=4, kv_heads=1, head_dim=16, ffn=24, turned=8, bias=True, head_norms=True, dense=2,
+                                     expert_count=4, used=2, expert_ffn=12, shared=1, weights_scale=2.5, nextn=0, base=1000000.0, tied=True),
 }
 HAS = {
     "glm4": "norms before and after each half layer, half of each head turned in interleaved pairs, biases on q, k and v, fused gate and up",
-    "glm4moe": "half of each head turned in halves; sigmoid with a bias for the choice, normalised, scale 1.5; a shared expert; a dense layer first; a nextn layer last, which takes no part; 3 KV heads",
+    "glm4moe": "half of each head turned in halves; sigmoid with a bias for the choice, normalised, scale 1.5; a shared expert; a dense layer first; a nextn layer last, which takes no part",
     "glm4moe_norms": "the variant with norms per head (355B), without a nextn layer; two dense layers",
 }

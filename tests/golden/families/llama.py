@@ -26,8 +26,11 @@ class Llama(Model):
     def feed(self, layer, x):
         return self.gated(layer, x)
 
+    def rope_of(self, layer):
+        return self.rope
+
     def layer(self, layer, x):
-        x = x + self.attend(layer, self.normed(layer, "attn_norm", x), self.rope)
+        x = x + self.attend(layer, self.normed(layer, "attn_norm", x), self.rope_of(layer))
         return x + self.feed(layer, self.normed(layer, "ffn_norm", x))
 
 
@@ -80,14 +83,14 @@ class LlamaFactors(Llama):
 
 
 FIXTURES = {
-    "mixtral": lambda: Mixtral(1, layers=2, hidden=48, heads=6, kv_heads=3, head_dim=8, ffn=24, base=1000000.0, expert_count=4, used=2),
+    "mixtral": lambda: Mixtral(1, layers=2, hidden=32, heads=4, kv_heads=2, head_dim=8, ffn=24, base=1000000.0, expert_count=4, used=2, tied=True),
     "llama_linear": lambda: LlamaLinear(2, layers=2, hidden=32, heads=4, kv_heads=4, head_dim=8, ffn=56, factor=4.0, tied=True),
     "llama_yarn": lambda: LlamaYarn(3, layers=2, hidden=32, heads=4, kv_heads=1, head_dim=24, ffn=72, factor=4.0, original=32, tied=True),
     "llama3_factors": lambda: LlamaFactors(4, layers=2, hidden=32, heads=4, kv_heads=2, head_dim=16, ffn=40, base=500.0, factor=8.0, low=1.0,
                                            high=4.0, original=64, tied=True),
 }
 HAS = {
-    "mixtral": "experts under llama: 2 of 4, normalised; 3 KV heads",
+    "mixtral": "experts under llama: 2 of 4, normalised",
     "llama_linear": "linear rope scaling; as many KV heads as heads",
     "llama_yarn": "YaRN by 4 from 32 positions; one KV head; heads of 24 in a hidden width of 32",
     "llama3_factors": "`rope_freqs.weight`",

@@ -39,6 +39,7 @@ class Model:
     run_with_context = None    # the context to run with, where the logits depend on it
     llama_cpp_limit = 1e-4     # of the largest logit
     llama_cpp_differs = None   # a sentence where llama.cpp computes something else than transformers
+    norms_of_q_and_k = "before"  # per head, before or after the rotation; or over the whole width, before it
     residual_gain = 1.0        # below one for many layers, which would multiply rounding errors
     router = None
 
@@ -93,6 +94,10 @@ class Model:
         self.norm(prefix + "attn_q_norm", self.head_dim)
         self.norm(prefix + "attn_k_norm", self.head_dim)
 
+    def add_whole_norms(self, prefix):
+        self.norm(prefix + "attn_q_norm", self.heads * self.head_dim)
+        self.norm(prefix + "attn_k_norm", self.kv_heads * self.head_dim)
+
     def add_feed_forward(self, prefix, width, kind=""):
         self.matrix(f"{prefix}ffn_gate{kind}", width, self.hidden)
         self.matrix(f"{prefix}ffn_up{kind}", width, self.hidden)
@@ -119,20 +124,27 @@ class Model:
     def normed(self, layer, name, x):
         return blocks.rms_norm(x, self.weight(layer, name), self.epsilon)
 
-    def attend(self, layer, x, rope, scale=None, window=None, cap=None, sinks=None, head_norms="before"):
-        """Projections, norms per head where the file has them (before or after the rotation), rotation, attention, output."""
-        q = self.linear(layer, "attn_q", x).reshape(len(x), self.heads, self.head_dim)
-        k = self.linear(layer, "attn_k", x).reshape(len(x), self.kv_heads, self.head_dim)
+    def attend(self, layer, x, rope, scale=None, window=None, cap=None, sinks=None):
+        """Projections, rotation (rope may be None) and norms where the file has them, attention, output."""
+        q, k = self.linear(layer, "attn_q", x), self.linear(layer, "attn_k", x)
+        if self.norms_of_q_and_k == "whole":
+            q, k = self.normed(layer, "attn_q_norm", q), self.normed(layer, "attn_k_norm", k)
+        q, k = q.reshape(len(x), self.heads, -1), k.reshape(len(x), self.kv_heads, -1)
         v = self.linear(layer, "attn_v", x).reshape(len(x), self.kv_heads, -1)
-        if self.weight(layer, "attn_q_norm") is not None:
-            if head_norms == "before":
-                q, k = rope(self.normed(layer, "attn_q_norm", q)), rope(self.normed(layer, "attn_k_norm", k))
-            else:
-                q, k = self.normed(layer, "attn_q_norm", rope(q)), self.normed(layer, "attn_k_norm", rope(k))
-        elif rope is not None:
+        per_head = self.weight(layer, "attn_q_norm") is not None and self.norms_of_q_and_k != "whole"
+        if per_head and self.norms_of_q_and_k == "before":
+            q, k = self.normed(layer, "attn_q_norm", q), self.normed(layer, "attn_k_norm", k)
+        if rope is not None:
             q, k = rope(q), rope(k)
+        if per_head and self.norms_of_q_and_k == "after":
+            q, k = self.normed(layer, "attn_q_norm", q), self.normed(layer, "attn_k_norm", k)
+        q = self.tempered(q)
         out = blocks.attention(q, k, v, self.head_dim ** -0.5 if scale is None else scale, window, cap, sinks)
         return self.linear(layer, "attn_output", out)
+
+    def tempered(self, q):
+        """A scale by position, for the families that have one."""
+        return q
 
     def gated(self, layer, x, kind="", activation=blocks.silu):
         gate, up = self.linear(layer, "ffn_gate" + kind, x), self.linear(layer, "ffn_up" + kind, x)

@@ -68,7 +68,7 @@ class Phi3LongRope(Phi3):
 
 LONG = dict(layers=1, hidden=96, heads=1, kv_heads=1, head_dim=96, ffn=24, original=256, turned=72, context=1024, tied=True)
 FIXTURES = {
-    "phi3": lambda: Phi3Windowed(31, layers=2, hidden=48, heads=6, kv_heads=3, head_dim=8, ffn=40, window=24, original=256),
+    "phi3": lambda: Phi3Windowed(31, layers=2, hidden=48, heads=6, kv_heads=3, head_dim=8, ffn=24, window=24, original=256),
     "phi3_longrope_short": lambda: Phi3LongRope(32, long=False, **LONG),
     "phi3_longrope_long": lambda: Phi3LongRope(32, long=True, **LONG),
 }

@@ -6,6 +6,7 @@ from .model import Model
 class Qwen2(Model):
     architecture, transformers_class = "qwen2", "Qwen2"
     attention_bias, head_norms = True, False
+    before_feed = "ffn_norm"
 
     def __init__(self, seed, **shape):
         super().__init__(seed, **shape)
@@ -15,7 +16,7 @@ class Qwen2(Model):
             self.add_attention(prefix, bias=self.attention_bias)
             if self.head_norms:
                 self.add_head_norms(prefix)
-            self.norm(prefix + "ffn_norm", self.hidden)
+            self.norm(prefix + self.before_feed, self.hidden)
             self.add_layer(prefix)
 
     def add_layer(self, prefix):
@@ -26,7 +27,7 @@ class Qwen2(Model):
 
     def layer(self, layer, x):
         x = x + self.attend(layer, self.normed(layer, "attn_norm", x), self.rope)
-        return x + self.feed(layer, self.normed(layer, "ffn_norm", x))
+        return x + self.feed(layer, self.normed(layer, self.before_feed, x))
 
 
 class Qwen3(Qwen2):
@@ -86,18 +87,16 @@ class Qwen3Moe(Qwen3):
 
 
 FIXTURES = {
-    "qwen2": lambda: Qwen2(11, layers=2, hidden=48, heads=6, kv_heads=3, head_dim=8, ffn=72, base=1000000.0, epsilon=1e-6),
-    "qwen2_tied": lambda: Qwen2(12, layers=2, hidden=32, heads=2, kv_heads=1, head_dim=16, ffn=40, vocab=300, tied=True),
-    "qwen3": lambda: Qwen3(13, layers=2, hidden=32, heads=6, kv_heads=3, head_dim=16, ffn=72, base=1000000.0, epsilon=1e-6, tied=True),
+    "qwen2": lambda: Qwen2(11, layers=2, hidden=48, heads=6, kv_heads=3, head_dim=8, ffn=40, base=1000000.0, epsilon=1e-6, tied=True),
+    "qwen3": lambda: Qwen3(13, layers=2, hidden=32, heads=6, kv_heads=3, head_dim=16, ffn=72, vocab=300, base=1000000.0, epsilon=1e-6, tied=True),
     "qwen2moe": lambda: Qwen2Moe(14, layers=2, hidden=32, heads=4, kv_heads=2, head_dim=8, ffn=88, expert_count=5, used=2,
-                                 expert_ffn=24, shared_ffn=40, base=1000000.0, epsilon=1e-6),
+                                 expert_ffn=12, shared_ffn=24, base=1000000.0, epsilon=1e-6),
     "qwen3moe": lambda: Qwen3Moe(15, layers=2, hidden=32, heads=4, kv_heads=2, head_dim=16, ffn=96, expert_count=8, used=3,
-                                 expert_ffn=24, base=1000000.0, epsilon=1e-6),
+                                 expert_ffn=12, tied=True, base=1000000.0, epsilon=1e-6),
 }
 HAS = {
-    "qwen2": "biases on q, k and v; 3 KV heads; a feed-forward of 72",
-    "qwen2_tied": "a tied table; a vocabulary of 300",
-    "qwen3": "norms per head; heads wider than hidden / heads",
+    "qwen2": "biases on q, k and v; 3 KV heads; a feed-forward of 40",
+    "qwen3": "norms per head; heads wider than hidden / heads; a tied table; a vocabulary of 300",
     "qwen2moe": "2 of 5 experts, not normalised; a shared expert of another width behind a sigmoid gate",
     "qwen3moe": "3 of 8 experts, normalised",
 }
