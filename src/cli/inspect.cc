@@ -194,6 +194,26 @@ std::string count_text(uint64_t count) {
                                : fmt::format("{:.2f} billion", value / 1e9);
 }
 
+std::string feed_forward_text(const ModelCard& card) {
+  std::string text = fmt::format("{}", card.hidden);
+  if (card[CutKind::kFeedForward].count > 0)
+    text += fmt::format(", feed-forward {}", card[CutKind::kFeedForward].count);
+  if (card.expert_count > 0) {
+    text += fmt::format(", {} experts of {}, {} at a time", card.expert_count,
+                        card[CutKind::kExperts].count, card.experts_used);
+  }
+  if (card[CutKind::kSharedExpert].count > 0)
+    text += fmt::format(", a shared one of {}", card[CutKind::kSharedExpert].count);
+  return text;
+}
+
+// Positions that a step adds at most, which layers with a window keep beside it.
+constexpr int64_t kStepRows = 512;
+
+uint64_t kv_bytes_of(const ModelCard& card, KvType type, int64_t positions) {
+  return kv_bytes(card, whole(card), type, positions, kStepRows);
+}
+
 std::string model_text(const ModelCard& card) {
   std::string out = "\nModel\n";
   out += row("name", card.name);
@@ -201,19 +221,27 @@ std::string model_text(const ModelCard& card) {
   out += row("parameters", count_text(card.parameter_count));
   out += row("quantisation", card.quantisation);
   out += row("layers", fmt::format("{}", card.layer_count));
-  out += row("hidden", fmt::format("{}, feed-forward {}", card.hidden, card.feed_forward));
+  out += row("hidden", feed_forward_text(card));
   out += row("heads", fmt::format("{} of {}, {} for keys and values", card.head_count,
                                   card.head_dimension, card.kv_head_count));
   out += row("vocabulary",
-             fmt::format("{}{}", card.vocabulary_size,
+             fmt::format("{}{}", card[CutKind::kVocabulary].count,
                          card.tied_embedding ? ", one table for embedding and head" : ""));
   out += row("context", fmt::format("{} tokens, as trained", card.context_length));
   out += "\nMemory\n";
   out += row("weights", format_bytes(weight_bytes(card, whole(card))));
-  const uint64_t kv_bytes = kv_bytes_per_token(card, whole(card), KvType::kF16);
-  out += row("KV cache", fmt::format("{} per 1000 tokens in f16", format_bytes(1000 * kv_bytes)));
-  out += row("", fmt::format("{} at the trained context",
-                             format_bytes(static_cast<uint64_t>(card.context_length) * kv_bytes)));
+  const auto kv = [&](int64_t positions) {
+    return format_bytes(kv_bytes_of(card, KvType::kF16, positions));
+  };
+  out += row("KV cache", fmt::format("{} per 1000 tokens in f16", kv(1000)));
+  out += row("", fmt::format("{} at the trained context", kv(card.context_length)));
+  for (const CacheFacts& cache : card.caches) {
+    if (cache.latent) out += row("", "keys and values are kept as one latent per layer");
+    if (cache.window > 0) {
+      out += row("", fmt::format("{} of {} layers keep a window of {} tokens", cache.layer_count,
+                                 card.layer_count, cache.window));
+    }
+  }
   return out;
 }
 
@@ -293,10 +321,8 @@ Json inspection_json(const gguf::File& file) {
   Json memory = nullptr;
   if (card) {
     memory = {{"weight_bytes", weight_bytes(*card, whole(*card))},
-              {"kv_bytes_per_1000_tokens_f16",
-               1000 * kv_bytes_per_token(*card, whole(*card), KvType::kF16)},
-              {"kv_bytes_per_1000_tokens_f32",
-               1000 * kv_bytes_per_token(*card, whole(*card), KvType::kF32)}};
+              {"kv_bytes_per_1000_tokens_f16", kv_bytes_of(*card, KvType::kF16, 1000)},
+              {"kv_bytes_per_1000_tokens_f32", kv_bytes_of(*card, KvType::kF32, 1000)}};
   }
   return {{"path", file.path()},
           {"version", file.version()},

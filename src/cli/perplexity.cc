@@ -77,12 +77,9 @@ Status score_window(Engine& engine, std::span<const int32_t> window, uint64_t& s
   const auto size = static_cast<int64_t>(window.size());
   const int64_t first_scored = size / 2;
   Step step;
-  const int64_t pages = (size + engine.page_tokens() - 1) / engine.page_tokens();
-  step.sequences.resize(1);
-  step.sequences[0].resize(1);
-  for (int64_t page = 0; page < pages; ++page) {
-    step.sequences[0][0].push_back(static_cast<PageId>(page));
-  }
+  KvPages pages(engine.kv_groups(), engine.page_tokens());
+  SHOAL_TRY(pages.reserve(0, size));
+  step.sequences = {pages.tables(0)};
   for (int64_t position = 0; position < size - 1;) {
     step.rows.clear();
     for (int64_t scored = 0; position < size - 1; ++position) {

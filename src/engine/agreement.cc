@@ -15,22 +15,24 @@ struct Subject {
   const char* field;
   const char* meaning;
 };
-constexpr std::array<Subject, 8> kSubjects = {{
+constexpr std::array<Subject, 9> kSubjects = {{
     {"protocol", "its version of the step protocol"},
     {"file", "its model file (pull the model again on that node)"},
     {"kv_type", "its type of KV cache"},
     {"page_tokens", "its positions per KV page"},
     {"kv_pages", "its number of KV pages"},
+    {"sequences", "its number of sequences"},
     {"max_rows", "its most rows of a step"},
     {"max_wanted_rows", "its most rows with results"},
     {"context", "its context"},
 }};
 
-Status tiles(const std::vector<RankCut>& cuts, Range RankCut::* part, int64_t all,
-             const char* name) {
+Status tiles(const std::vector<RankCut>& cuts, CutKind kind, int64_t all) {
+  const std::string_view name = cut_kind_words(kind);
   int64_t next = 0;
   for (size_t rank = 0; rank < cuts.size(); ++rank) {
-    const Range& range = cuts[rank].*part;
+    const Range& range = cuts[rank][kind];
+    if (all == 0 && range.size() == 0) continue;
     if (range.begin != next || range.end <= range.begin) {
       return fail(ErrorCode::kConflict,
                   "rank {} was given {} {} to {}, but {} comes next; the plan's cuts do not fit",
@@ -69,6 +71,7 @@ Result<std::vector<RankCut>> agree(Group& group, const gguf::File& file,
                      {"kv_type", kv_type_name(options.kv_type)},
                      {"page_tokens", page_tokens},
                      {"kv_pages", options.kv_pages},
+                     {"sequences", options.sequences},
                      {"max_rows", options.max_rows},
                      {"max_wanted_rows", options.max_wanted_rows},
                      {"context", options.max_positions},
@@ -95,9 +98,11 @@ Result<std::vector<RankCut>> agree(Group& group, const gguf::File& file,
                   meaning, dump_json(value), dump_json(wanted));
     }
   }
-  SHOAL_TRY(tiles(cuts, &RankCut::kv_heads, description.kv_head_count, "KV heads"));
-  SHOAL_TRY(tiles(cuts, &RankCut::feed_forward, description.feed_forward, "feed-forward columns"));
-  SHOAL_TRY(tiles(cuts, &RankCut::vocabulary, description.vocabulary_size, "vocabulary rows"));
+  const std::array<int64_t, kCutKinds.size()> totals = {
+      description.head_count, description.mixture.width, description.mixture.shared_width,
+      description.feed_forward, description.vocabulary_size};
+  for (const CutKind kind : kCutKinds)
+    SHOAL_TRY(tiles(cuts, kind, totals[static_cast<size_t>(kind)]));
   return cuts;
 }
 

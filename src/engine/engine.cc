@@ -1,5 +1,7 @@
 #include "engine/engine.h"
 
+#include <algorithm>
+
 #include "base/units.h"
 #include "engine/agreement.h"
 #include "engine/load.h"
@@ -20,6 +22,10 @@ Result<EngineOptions> checked(EngineOptions options, const ModelDescription& des
     return fail(ErrorCode::kInvalidArgument, "a KV cache of {} pages; it must be from 1 to {}",
                 options.kv_pages, kMost);
   }
+  if (options.sequences < 1 || options.sequences > 1 << 20) {
+    return fail(ErrorCode::kInvalidArgument, "{} sequences at once; it must be at least 1",
+                options.sequences);
+  }
   if (options.max_rows < 1 || options.max_rows > kMost || options.max_wanted_rows < 1 ||
       options.max_wanted_rows > options.max_rows) {
     return fail(ErrorCode::kInvalidArgument,
@@ -31,12 +37,26 @@ Result<EngineOptions> checked(EngineOptions options, const ModelDescription& des
 }
 
 Status prepare_and_load(const gguf::File& file, const Program& program, Backend& backend,
-                        const EngineOptions& options,
+                        const EngineOptions& options, std::span<const KvGroup> groups,
                         const std::function<void(uint64_t, uint64_t)>& progress) {
   SHOAL_TRY(
       backend.prepare(program, {options.max_rows, options.max_wanted_rows, options.max_positions}));
   SHOAL_TRY(load_weights(file, program, backend, progress));
-  return backend.allocate_kv(options.kv_type, options.kv_pages);
+  std::vector<int64_t> pages;
+  for (const KvGroup& group : groups) pages.push_back(group.page_count);
+  return backend.allocate_kv(options.kv_type, pages);
+}
+
+std::vector<KvGroup> groups_of(const Program& program, const EngineOptions& options,
+                               int page_tokens) {
+  std::vector<KvGroup> groups;
+  for (const CacheGroupSpec& spec : program.cache_groups) {
+    KvGroup& group = groups.emplace_back(KvGroup{options.kv_pages});
+    if (spec.window == 0) continue;
+    group.ring_pages = ring_pages(spec.window, options.max_rows, page_tokens);
+    group.page_count = std::min(group.page_count, options.sequences * group.ring_pages);
+  }
+  return groups;
 }
 
 }  // namespace
@@ -48,26 +68,27 @@ Result<std::unique_ptr<Engine>> Engine::create(
   SHOAL_ASSIGN(const EngineOptions options, checked(wanted_options, description));
   SHOAL_ASSIGN(const std::vector<RankCut> cuts,
                agree(group, file, description, cut, options, backend.page_tokens()));
-  auto program = build_program(description, cut);
+  auto program = build_program(description, cut, options.max_positions);
   Status loaded;
+  std::vector<KvGroup> groups;
   if (program) {
-    loaded = prepare_and_load(file, *program, backend, options, progress);
+    groups = groups_of(*program, options, backend.page_tokens());
+    loaded = prepare_and_load(file, *program, backend, options, groups, progress);
   } else {
     loaded = std::unexpected(program.error());
   }
   SHOAL_TRY(agree_loaded(group, loaded, Clock::now() + options.forming_timeout));
 
-  const StepLimits limits{.rows = options.max_rows,
-                          .wanted_rows = options.max_wanted_rows,
-                          .positions = options.max_positions,
-                          .vocabulary = description.vocabulary_size,
-                          .kv_pages = options.kv_pages,
-                          .page_tokens = backend.page_tokens(),
-                          .groups = program->cache_groups.size()};
+  StepLimits limits{.rows = options.max_rows,
+                    .wanted_rows = options.max_wanted_rows,
+                    .positions = options.max_positions,
+                    .vocabulary = description.vocabulary_size,
+                    .page_tokens = backend.page_tokens(),
+                    .groups = std::move(groups)};
   std::vector<Range> vocabularies;
-  for (const RankCut& one : cuts) vocabularies.push_back(one.vocabulary);
+  for (const RankCut& one : cuts) vocabularies.push_back(one[CutKind::kVocabulary]);
   return std::make_unique<ShardEngine>(std::move(*program), backend, std::move(group), options,
-                                       limits, std::move(vocabularies));
+                                       std::move(limits), std::move(vocabularies));
 }
 
 }  // namespace shoal

@@ -14,6 +14,7 @@
 #include "base/result.h"
 #include "collectives/group.h"
 #include "gguf/gguf.h"
+#include "kv/pages.h"
 #include "models/model.h"
 #include "sampling/top.h"
 #include "tensor/backend.h"
@@ -64,7 +65,10 @@ struct EngineOptions {
   int64_t max_wanted_rows = 64;
   int64_t max_positions = 0;  // context; 0: the trained length
   KvType kv_type = KvType::kF16;
-  int64_t kv_pages = 0;                                 // per cache group; the same on every rank
+  // Pages of a cache group that keeps everything; the same on every rank. One with a window has as
+  // many as `sequences` rings at most (kv/pages.h).
+  int64_t kv_pages = 0;
+  int64_t sequences = 1;                                // at once
   std::chrono::milliseconds collective_timeout{10000};  // of every wait for a peer inside a step
   std::chrono::milliseconds forming_timeout{600000};    // for the slowest rank to load its part
 };
@@ -98,6 +102,7 @@ class Engine {
   virtual Result<Followed> follow(Deadline deadline) = 0;
 
   virtual int page_tokens() const = 0;
+  virtual const std::vector<KvGroup>& kv_groups() const = 0;
   virtual BackendMemory memory() const = 0;
   struct Totals {
     uint64_t steps = 0;

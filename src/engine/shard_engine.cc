@@ -28,9 +28,9 @@ ShardEngine::ShardEngine(Program program, Backend& backend, Group group,
       backend_(backend),
       group_(std::move(group)),
       options_(options),
-      limits_(limits),
+      limits_(std::move(limits)),
       merger_(std::move(vocabularies)) {
-  batch_.page_tables.resize(limits_.groups);
+  batch_.page_tables.resize(limits_.groups.size());
 }
 
 Status ShardEngine::spend(Status status) {
@@ -126,7 +126,7 @@ void ShardEngine::fill_batch(const Step& step) {
   batch_.sequences = sequences_;
   batch_.roles = roles_;
   batch_.wanted = wanted_;
-  for (size_t group = 0; group < limits_.groups; ++group) {
+  for (size_t group = 0; group < limits_.groups.size(); ++group) {
     auto& tables = batch_.page_tables[group];
     tables.clear();
     for (const auto& sequence : step.sequences) tables.emplace_back(sequence[group]);

@@ -22,6 +22,7 @@ class ShardEngine final : public Engine {
   Status stop() override;
   Result<Followed> follow(Deadline deadline) override;
 
+  const std::vector<KvGroup>& kv_groups() const override { return limits_.groups; }
   int page_tokens() const override { return limits_.page_tokens; }
   BackendMemory memory() const override { return backend_.memory(); }
   Totals totals() const override;

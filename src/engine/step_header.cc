@@ -80,7 +80,7 @@ Status decode_rows(Reader& reader, const FixedPart& fixed, size_t size, Step& st
 Status decode_tables(Reader& reader, const StepLimits& limits, size_t size, Step& step) {
   const int64_t most_pages = limits.pages_for(limits.positions);
   for (auto& tables : step.sequences) {
-    tables.resize(limits.groups);
+    tables.resize(limits.groups.size());
     for (auto& table : tables) {
       uint32_t count = 0;
       if (!reader.read(count)) return cut_short(size);
@@ -100,19 +100,20 @@ Status decode_tables(Reader& reader, const StepLimits& limits, size_t size, Step
 Status check_tables(const Step& step, const StepLimits& limits) {
   const int64_t most_pages = limits.pages_for(limits.positions);
   for (size_t s = 0; s < step.sequences.size(); ++s) {
-    if (step.sequences[s].size() != limits.groups) {
+    if (step.sequences[s].size() != limits.groups.size()) {
       return fail(ErrorCode::kInvalidArgument, "sequence {} has {} page tables, not {}", s,
-                  step.sequences[s].size(), limits.groups);
+                  step.sequences[s].size(), limits.groups.size());
     }
-    for (const auto& table : step.sequences[s]) {
+    for (size_t group = 0; group < limits.groups.size(); ++group) {
+      const auto& table = step.sequences[s][group];
       if (static_cast<int64_t>(table.size()) > most_pages) {
         return fail(ErrorCode::kInvalidArgument, "sequence {} has {} pages, the context takes {}",
                     s, table.size(), most_pages);
       }
       for (const PageId page : table) {
-        if (page >= 0 && page < limits.kv_pages) continue;
+        if (page >= 0 && page < limits.groups[group].page_count) continue;
         return fail(ErrorCode::kInvalidArgument, "sequence {} has page {}; there are {}", s, page,
-                    limits.kv_pages);
+                    limits.groups[group].page_count);
       }
     }
   }
@@ -235,12 +236,12 @@ Result<HeaderKind> decode_header(std::span<const std::byte> frame, const StepLim
   const auto kind = static_cast<HeaderKind>(fixed.kind);
   if (kind == HeaderKind::kStep) {
     if (fixed.row_count > static_cast<uint64_t>(limits.rows) ||
-        fixed.sequence_count > fixed.row_count || fixed.group_count != limits.groups) {
+        fixed.sequence_count > fixed.row_count || fixed.group_count != limits.groups.size()) {
       return fail(ErrorCode::kCorrupt,
                   "a step header announces {} rows, {} sequences and {} cache groups; at most {} "
                   "rows and exactly {} groups belong to this instance",
                   fixed.row_count, fixed.sequence_count, fixed.group_count, limits.rows,
-                  limits.groups);
+                  limits.groups.size());
     }
     step.number = fixed.number;
     step.candidate_count = fixed.candidate_count;

@@ -19,9 +19,8 @@ struct StepLimits {
   int64_t wanted_rows;
   int64_t positions;
   int64_t vocabulary;
-  int64_t kv_pages;
   int page_tokens;
-  size_t groups;
+  std::vector<KvGroup> groups;
 
   int64_t pages_for(int64_t positions) const { return (positions + page_tokens - 1) / page_tokens; }
 };

@@ -96,6 +96,14 @@ inline float largest_lane(__m256 x) {
   return _mm_cvtss_f32(_mm_max_ss(four, _mm_movehdup_ps(four)));
 }
 
+// cap * tanh(x / cap), by tanh y = 1 - 2 / (1 + e^2y).
+inline __m256 capped(__m256 x, float cap) {
+  const __m256 power = exp8(_mm256_mul_ps(x, _mm256_set1_ps(2 / cap)));
+  const __m256 one = _mm256_set1_ps(1);
+  const __m256 rest = _mm256_div_ps(_mm256_set1_ps(2), _mm256_add_ps(one, power));
+  return _mm256_mul_ps(_mm256_set1_ps(cap), _mm256_sub_ps(one, rest));
+}
+
 // Scores of positions [begin, end) of a page, -infinity elsewhere; returns the largest.
 template <KvType kType>
 inline float page_scores(const AttendTask& task, const float* q, const uint8_t* page, int begin,
@@ -107,6 +115,7 @@ inline float page_scores(const AttendTask& task, const float* q, const uint8_t* 
     if (offset < end && offset + 8 > begin) {
       eight = _mm256_mul_ps(eight_scores<kType>(q, page, offset, task.head_dimension),
                             _mm256_set1_ps(task.scale));
+      if (task.soft_cap > 0) eight = capped(eight, task.soft_cap);
       const __m256i wanted =
           _mm256_andnot_si256(first_lanes(begin - offset), first_lanes(end - offset));
       eight = _mm256_blendv_ps(nothing, eight, _mm256_castsi256_ps(wanted));
@@ -158,22 +167,25 @@ void one_page(const AttendTask& task, const float* q, const uint8_t* k, const ui
   const float decay = _mm256_cvtss_f32(exp8(_mm256_set1_ps(running.largest - top)));
   running = {top, running.total * decay + add_lanes(total)};
   int i = 0;
-  for (; i + 64 <= task.head_dimension; i += 64) {
+  for (; i + 64 <= task.value_dimension; i += 64) {
     add_values<kType, 8>(task, v, weights, begin, end, decay, i, sums);
   }
-  for (; i < task.head_dimension; i += 8) {
+  for (; i < task.value_dimension; i += 8) {
     add_values<kType, 1>(task, v, weights, begin, end, decay, i, sums);
   }
 }
 
 template <KvType kType>
 void attend(const AttendTask& task) {
-  const int padded = (task.head_dimension + 7) / 8 * 8;
+  const int padded = (task.value_dimension + 7) / 8 * 8;
   // Per head: sums, then what is running. The scratch has room for as many doubles.
   auto* sums = static_cast<float*>(task.scratch);
   auto* running = reinterpret_cast<Running*>(sums + static_cast<int64_t>(task.heads) * padded);
   std::memset(sums, 0, static_cast<size_t>(task.heads) * static_cast<size_t>(padded) * 4);
-  for (int h = 0; h < task.heads; ++h) running[h] = {-__builtin_inff(), 0};
+  for (int h = 0; h < task.heads; ++h) {
+    running[h] = {-__builtin_inff(), 0};
+    if (task.sinks != nullptr) running[h] = {task.sinks[h], 1};
+  }
   const int64_t last_page = task.last_position / kPageTokens;
   for (int64_t page = task.first_position / kPageTokens; page <= last_page; ++page) {
     const int64_t start = page * kPageTokens;
@@ -189,10 +201,10 @@ void attend(const AttendTask& task) {
   }
   for (int h = 0; h < task.heads; ++h) {
     const __m256 total = _mm256_set1_ps(running[h].total);
-    float* out = task.out + h * task.head_dimension;
-    for (int i = 0; i < task.head_dimension; i += 8) {
+    float* out = task.out + h * task.value_dimension;
+    for (int i = 0; i < task.value_dimension; i += 8) {
       const __m256 value = _mm256_div_ps(_mm256_loadu_ps(sums + h * padded + i), total);
-      store_first(out + i, task.head_dimension - i, value);
+      store_first(out + i, task.value_dimension - i, value);
     }
   }
 }

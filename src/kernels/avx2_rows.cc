@@ -44,9 +44,18 @@ __m256 twice_gelu_argument(__m256 x) {
 
 void gate(GateKind kind, const float* gate, const float* up, int64_t count, float* out) {
   for (int64_t i = 0; i < count; i += 8) {
-    const __m256 x = load_first(gate + i, count - i);
-    const __m256 y = kind == GateKind::kSilu ? x : twice_gelu_argument(x);
-    const __m256 value = _mm256_mul_ps(times_logistic(x, y), load_first(up + i, count - i));
+    __m256 x = load_first(gate + i, count - i);
+    __m256 above = load_first(up + i, count - i);
+    __m256 y = x;
+    if (kind == GateKind::kGeluTanh) y = twice_gelu_argument(x);
+    if (kind == GateKind::kCappedSilu) {
+      const __m256 cap = _mm256_set1_ps(kGateCap);
+      x = _mm256_min_ps(cap, x);  // the second operand is taken when either is no number
+      y = _mm256_mul_ps(x, _mm256_set1_ps(kGateSlope));
+      above = _mm256_max_ps(_mm256_sub_ps(_mm256_setzero_ps(), cap), _mm256_min_ps(cap, above));
+      above = _mm256_add_ps(above, _mm256_set1_ps(1));
+    }
+    const __m256 value = _mm256_mul_ps(times_logistic(x, y), above);
     store_first(out + i, count - i, value);
   }
 }

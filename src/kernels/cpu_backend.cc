@@ -1,10 +1,12 @@
 #include "kernels/cpu_backend.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <functional>
 
 #include "base/thread_pool.h"
+#include "kernels/experts.h"
 #include "kernels/kernel_table.h"
 #include "kernels/kv_storage.h"
 #include "kernels/memory_region.h"
@@ -33,7 +35,7 @@ class CpuBackend final : public Backend {
 
   Status prepare(const Program& program, const BackendLimits& limits) override;
   Status load(WeightId weight, const TensorSource& source) override;
-  Status allocate_kv(KvType type, int64_t pages) override;
+  Status allocate_kv(KvType type, std::span<const int64_t> pages) override;
   Status run(size_t segment, const StepBatch& batch) override;
   std::span<float> rows(BufferId buffer, int64_t rows) override;
   BackendMemory memory() const override;
@@ -51,6 +53,10 @@ class CpuBackend final : public Backend {
   int64_t width(BufferId id) const { return program_.buffers[static_cast<size_t>(id)].width; }
   float* buffer(BufferId id) const { return buffers_[static_cast<size_t>(id)]; }
   float* row(BufferId id, int64_t index) const { return buffer(id) + index * width(id); }
+  const PackedMatrices& stack(WeightId id) const { return stacks_[static_cast<size_t>(id)]; }
+  const float* floats(const std::optional<WeightId>& id) const {
+    return id ? vector(*id).data() : nullptr;
+  }
   const PackedMatrix& matrix(WeightId id) const { return matrices_[static_cast<size_t>(id)]; }
   const std::vector<float>& vector(WeightId id) const { return vectors_[static_cast<size_t>(id)]; }
   int64_t row_count(BufferId id, const StepBatch& batch) const {
@@ -74,11 +80,20 @@ class CpuBackend final : public Backend {
   // --- operations ---
   Status execute(const Embed& op, const StepBatch& batch);
   Status execute(const RmsNorm& op, const StepBatch& batch);
+  Status execute(const SumSquares& op, const StepBatch& batch);
+  Status execute(const ScaleBySquares& op, const StepBatch& batch);
   Status execute(const Project& op, const StepBatch& batch);
+  Status execute(const ProjectParts& op, const StepBatch& batch);
+  Status execute(const CopyParts& op, const StepBatch& batch);
   Status execute(const Rotate& op, const StepBatch& batch);
+  Status execute(const GrowByPosition& op, const StepBatch& batch);
   Status execute(const Attend& op, const StepBatch& batch);
   Status execute(const Gate& op, const StepBatch& batch);
+  Status execute(const Experts& op, const StepBatch& batch);
   Status execute(const Add& op, const StepBatch& batch);
+  Status execute(const Scale& op, const StepBatch& batch);
+  Status execute(const SoftCap& op, const StepBatch& batch);
+  Status execute(const SigmoidScale& op, const StepBatch& batch);
   Status execute(const Gather& op, const StepBatch& batch);
 
   InputRows project_input(const Project& op, int64_t rows);
@@ -93,8 +108,9 @@ class CpuBackend final : public Backend {
   BackendLimits limits_{};
   std::vector<WeightShape> shapes_;
 
-  std::vector<PackedMatrix> matrices_;       // by weight; empty for vectors
-  std::vector<std::vector<float>> vectors_;  // by weight; empty for matrices
+  std::vector<PackedMatrix> matrices_;       // by weight; empty for others
+  std::vector<PackedMatrices> stacks_;       // likewise
+  std::vector<std::vector<float>> vectors_;  // likewise
   std::vector<bool> loaded_;
   size_t missing_count_ = 0;
 
@@ -104,6 +120,7 @@ class CpuBackend final : public Backend {
   MemoryRegion blocks_;
   MemoryRegion attend_scratch_;
   int64_t attend_scratch_bytes_ = 0;  // of one thread
+  ExpertRunner experts_;
   std::vector<RopeTable> ropes_;
   std::vector<KvStorage> kv_;
 };
@@ -118,6 +135,7 @@ Status CpuBackend::prepare(const Program& program, const BackendLimits& limits) 
   SHOAL_TRY(allocate_activations());
   SHOAL_TRY(allocate_scratch());
   matrices_.resize(program_.weights.size());
+  stacks_.resize(program_.weights.size());
   vectors_.resize(program_.weights.size());
   loaded_.assign(program_.weights.size(), false);
   missing_count_ = loaded_.size();
@@ -144,18 +162,20 @@ Status CpuBackend::allocate_activations() {
   return {};
 }
 
-// Blocks from a row of codes to the next: one more than it has, since rows at a power of two would
-// share the sets of a cache.
-int64_t block_stride(int64_t width) {
-  return (width + kSubBlock - 1) / kSubBlock + 1;
-}
-
 Status CpuBackend::allocate_scratch() {
-  int64_t blocks = 0;
+  int64_t blocks = 0, expert_width = 0, expert_hidden = 0;
+  int used = 0;
   for (const Segment& segment : program_.segments) {
     for (const Operation& operation : segment.operations) {
       if (const auto* project = std::get_if<Project>(&operation)) {
         blocks = std::max(blocks, capacity(project->in) * block_stride(width(project->in)));
+      } else if (const auto* parts = std::get_if<ProjectParts>(&operation)) {
+        blocks = std::max(blocks, capacity(parts->in) * (width(parts->in) / parts->in_stride) *
+                                      block_stride(parts->in_width));
+      } else if (const auto* experts = std::get_if<Experts>(&operation)) {
+        used = std::max(used, experts->routing.used);
+        expert_width = std::max(expert_width, experts->width);
+        expert_hidden = std::max(expert_hidden, width(experts->in));
       } else if (const auto* attend = std::get_if<Attend>(&operation)) {
         const auto heads = static_cast<int64_t>(attend->query_to_kv.size());
         const int64_t dimension =
@@ -164,6 +184,9 @@ Status CpuBackend::allocate_scratch() {
         attend_scratch_bytes_ = std::max(attend_scratch_bytes_, (bytes + 127) / 128 * 128);
       }
     }
+  }
+  if (used > 0) {
+    SHOAL_ASSIGN(experts_, ExpertRunner::create(limits_.rows, used, expert_hidden, expert_width));
   }
   const auto block_count = static_cast<uint64_t>(blocks);
   SHOAL_ASSIGN(codes_, MemoryRegion::create(block_count * kCodeBytes, "scratch memory"));
@@ -188,6 +211,8 @@ Status CpuBackend::load(WeightId weight, const TensorSource& source) {
   const WeightSpec& spec = program_.weights[index];
   if (spec.use == WeightUse::kVector) {
     SHOAL_ASSIGN(vectors_[index], load_vector(source, spec.cut, shapes_[index]));
+  } else if (spec.use == WeightUse::kMatrices) {
+    SHOAL_ASSIGN(stacks_[index], pack_matrices(kernels_, pool_, source, spec, shapes_[index]));
   } else {
     SHOAL_ASSIGN(matrices_[index], pack_matrix(kernels_, pool_, source, spec.cut, shapes_[index]));
   }
@@ -196,10 +221,14 @@ Status CpuBackend::load(WeightId weight, const TensorSource& source) {
   return {};
 }
 
-Status CpuBackend::allocate_kv(KvType type, int64_t pages) {
+Status CpuBackend::allocate_kv(KvType type, std::span<const int64_t> pages) {
   if (!prepared_) return fail(ErrorCode::kInvalidArgument, "the backend has no program yet");
+  if (pages.size() != kv_.size()) {
+    return fail(ErrorCode::kInvalidArgument, "pages for {} cache groups; the program has {}",
+                pages.size(), kv_.size());
+  }
   for (size_t i = 0; i < kv_.size(); ++i) {
-    SHOAL_ASSIGN(kv_[i], KvStorage::create(program_.cache_groups[i], type, pages));
+    SHOAL_ASSIGN(kv_[i], KvStorage::create(program_.cache_groups[i], type, pages[i]));
   }
   return {};
 }
@@ -213,10 +242,11 @@ std::span<float> CpuBackend::rows(BufferId id, int64_t rows) {
 BackendMemory CpuBackend::memory() const {
   BackendMemory memory;
   for (const PackedMatrix& matrix : matrices_) memory.weight_bytes += matrix.region.size();
+  for (const PackedMatrices& stack : stacks_) memory.weight_bytes += stack.region.size();
   for (const std::vector<float>& values : vectors_)
     memory.weight_bytes += values.size() * sizeof(float);
-  memory.activation_bytes =
-      activations_.size() + codes_.size() + blocks_.size() + attend_scratch_.size();
+  memory.activation_bytes = activations_.size() + codes_.size() + blocks_.size() +
+                            attend_scratch_.size() + experts_.bytes();
   for (const KvStorage& storage : kv_) memory.kv_bytes += storage.bytes();
   return memory;
 }
@@ -246,6 +276,8 @@ Status CpuBackend::execute(const Embed& op, const StepBatch& batch) {
       const int64_t index = batch.tokens[static_cast<size_t>(r)] - op.first_token;
       if (index >= 0 && index < table.rows) {
         kernels_.unpack_row(table, index, row(op.out, r));
+        if (op.scale == 1) continue;
+        for (int64_t c = 0; c < width(op.out); ++c) row(op.out, r)[c] *= op.scale;
       } else {
         std::fill_n(row(op.out, r), width(op.out), 0.0f);
       }
@@ -255,13 +287,36 @@ Status CpuBackend::execute(const Embed& op, const StepBatch& batch) {
 }
 
 Status CpuBackend::execute(const RmsNorm& op, const StepBatch& batch) {
-  const int64_t count = row_count(op.in, batch), columns = width(op.in);
-  split(count, count * columns, [&](int64_t begin, int64_t end, int) {
-    for (int64_t r = begin; r < end; ++r) {
-      kernels_.rms_norm(row(op.in, r), vector(op.weight).data(), columns, op.epsilon,
-                        row(op.out, r));
+  const int64_t count = row_count(op.in, batch), stride = width(op.in) / op.parts;
+  const int64_t columns = op.width > 0 ? op.width : stride;
+  split(count * op.parts, count * width(op.in), [&](int64_t begin, int64_t end, int) {
+    for (int64_t part = begin; part < end; ++part) {
+      kernels_.rms_norm(buffer(op.in) + part * stride, vector(op.weight).data(), columns,
+                        op.epsilon, buffer(op.out) + part * stride);
     }
   });
+  return {};
+}
+
+Status CpuBackend::execute(const SumSquares& op, const StepBatch& batch) {
+  for (int64_t r = 0; r < row_count(op.in, batch); ++r) {
+    double sum = 0;
+    for (int64_t c = op.elements.begin; c < op.elements.end; ++c) {
+      const auto value = static_cast<double>(row(op.in, r)[c]);
+      sum += value * value;
+    }
+    row(op.out, r)[op.column] = static_cast<float>(sum);
+  }
+  return {};
+}
+
+Status CpuBackend::execute(const ScaleBySquares& op, const StepBatch& batch) {
+  const float* weight = vector(op.weight).data();
+  for (int64_t r = 0; r < row_count(op.data, batch); ++r) {
+    const float mean = row(op.squares, r)[op.column] / static_cast<float>(op.count);
+    const float scale = 1 / std::sqrt(mean + op.epsilon);
+    for (int64_t c = 0; c < width(op.data); ++c) row(op.data, r)[c] *= scale * weight[c];
+  }
   return {};
 }
 
@@ -316,6 +371,56 @@ Status CpuBackend::execute(const Project& op, const StepBatch& batch) {
   return {};
 }
 
+// Every part has codes of its own.
+Status CpuBackend::execute(const ProjectParts& op, const StepBatch& batch) {
+  const int64_t count = row_count(op.in, batch);
+  const PackedMatrices& weights = stack(op.weight);
+  const auto parts = static_cast<int64_t>(weights.views.size());
+  const int64_t stride = block_stride(op.in_width);
+  auto* codes = reinterpret_cast<int8_t*>(codes_.data());
+  auto* blocks = reinterpret_cast<BlockSums*>(blocks_.data());
+  const ElementType type = weights.views.front().type;
+  if (kernels_.takes_codes(type)) {
+    split(count * parts, count * width(op.in), [&](int64_t begin, int64_t end, int) {
+      for (int64_t part = begin; part < end; ++part) {
+        kernels_.quantise(buffer(op.in) + part * op.in_stride, op.in_width,
+                          codes + part * stride * kCodeBytes, blocks + part * stride);
+      }
+    });
+  }
+  const int64_t units = weights.unit_count();
+  split(parts, count * width(op.out) * op.in_width, [&](int64_t begin, int64_t end, int) {
+    for (int64_t part = begin; part < end; ++part) {
+      const InputRows input{buffer(op.in) + part * op.in_stride, width(op.in),
+                            codes + part * stride * kCodeBytes, blocks + part * stride,
+                            parts * stride};
+      kernels_.product(type)(weights.views[static_cast<size_t>(part)], input, count, 0, units,
+                             buffer(op.out) + part * op.out_stride, width(op.out));
+    }
+  });
+  return {};
+}
+
+Status CpuBackend::execute(const CopyParts& op, const StepBatch& batch) {
+  for (int64_t r = 0; r < row_count(op.in, batch); ++r) {
+    for (int part = 0; part < op.parts; ++part) {
+      std::copy_n(row(op.in, r) + part * op.in_stride + op.in_offset, op.width,
+                  row(op.out, r) + part * op.out_stride + op.out_offset);
+    }
+  }
+  return {};
+}
+
+Status CpuBackend::execute(const GrowByPosition& op, const StepBatch& batch) {
+  for (int64_t r = 0; r < row_count(op.data, batch); ++r) {
+    const int64_t periods = batch.positions[static_cast<size_t>(r)] / op.period;
+    const float factor =
+        1 + op.growth * static_cast<float>(std::log1p(static_cast<double>(periods)));
+    for (int64_t c = 0; c < width(op.data); ++c) row(op.data, r)[c] *= factor;
+  }
+  return {};
+}
+
 Status CpuBackend::execute(const Rotate& op, const StepBatch& batch) {
   RopeTable& rope = ropes_[static_cast<size_t>(op.rope)];
   const RopeSpec& spec = rope.spec();
@@ -326,8 +431,8 @@ Status CpuBackend::execute(const Rotate& op, const StepBatch& batch) {
   split(count, count * width(op.data), [&](int64_t begin, int64_t end, int) {
     for (int64_t r = begin; r < end; ++r) {
       for (int h = 0; h < op.heads; ++h) {
-        rotate_head(row(op.data, r) + h * op.head_dimension, spec.dimensions, spec.interleaved,
-                    rope.cosines(r), rope.sines(r));
+        rotate_head(row(op.data, r) + h * op.head_dimension + op.offset, spec.dimensions,
+                    spec.interleaved, rope.cosines(r), rope.sines(r));
       }
     }
   });
@@ -346,7 +451,8 @@ void CpuBackend::append(const Attend& op, const StepBatch& batch, int64_t r) {
   for (int head = 0; head < group.kv_heads; ++head) {
     const int64_t first = int64_t{head} * group.head_dimension;
     kv.store(kernels_, row(op.k, r) + first, kv.keys(op.layer, page, head), offset);
-    kv.store(kernels_, row(op.v, r) + first, kv.values(op.layer, page, head), offset);
+    if (kv.keeps_values())
+      kv.store(kernels_, row(op.v, r) + first, kv.values(op.layer, page, head), offset);
   }
 }
 
@@ -371,11 +477,14 @@ void CpuBackend::attend_heads(const Attend& op, const StepBatch& batch, int64_t 
                      .type = kv.type(),
                      .heads = static_cast<int>(end - head),
                      .head_dimension = group.head_dimension,
+                     .value_dimension = group.value_dimension(),
                      .first_position = first_attended(group, position),
                      .last_position = position,
                      .scale = op.scale,
+                     .soft_cap = op.soft_cap,
+                     .sinks = op.sinks ? vector(*op.sinks).data() + head : nullptr,
                      .scratch = attend_scratch_.data() + thread * attend_scratch_bytes_,
-                     .out = row(op.out, r) + head * group.head_dimension});
+                     .out = row(op.out, r) + head * group.value_dimension()});
     head = end;
   }
 }
@@ -404,7 +513,7 @@ Status CpuBackend::execute(const Attend& op, const StepBatch& batch) {
 }
 
 Status CpuBackend::execute(const Gate& op, const StepBatch& batch) {
-  const GateKind kind = op.activation == Activation::kSilu ? GateKind::kSilu : GateKind::kGeluTanh;
+  const GateKind kind = gate_kind(op.activation);
   const int64_t count = row_count(op.gate, batch) * width(op.gate);
   split(count, count * 4, [&](int64_t begin, int64_t end, int) {
     kernels_.gate(kind, buffer(op.gate) + begin, buffer(op.up) + begin, end - begin,
@@ -413,12 +522,54 @@ Status CpuBackend::execute(const Gate& op, const StepBatch& batch) {
   return {};
 }
 
+Status CpuBackend::execute(const Experts& op, const StepBatch& batch) {
+  experts_.run(kernels_, pool_,
+               {.op = op,
+                .gate = stack(op.gate),
+                .up = stack(op.up),
+                .down = stack(op.down),
+                .gate_bias = floats(op.gate_bias),
+                .up_bias = floats(op.up_bias),
+                .down_bias = floats(op.down_bias),
+                .selection_bias = floats(op.routing.selection_bias),
+                .expert_count = width(op.router),
+                .rows = row_count(op.in, batch),
+                .hidden = width(op.in),
+                .in = buffer(op.in),
+                .router = buffer(op.router),
+                .out = buffer(op.out)});
+  return {};
+}
+
+Status CpuBackend::execute(const Scale& op, const StepBatch& batch) {
+  const int64_t count = row_count(op.data, batch) * width(op.data);
+  for (int64_t i = 0; i < count; ++i) buffer(op.data)[i] *= op.factor;
+  return {};
+}
+
+Status CpuBackend::execute(const SoftCap& op, const StepBatch& batch) {
+  const int64_t count = row_count(op.data, batch) * width(op.data);
+  split(count, count * 16, [&](int64_t begin, int64_t end, int) {
+    float* data = buffer(op.data);
+    for (int64_t i = begin; i < end; ++i) data[i] = op.cap * std::tanh(data[i] / op.cap);
+  });
+  return {};
+}
+
+Status CpuBackend::execute(const SigmoidScale& op, const StepBatch& batch) {
+  for (int64_t r = 0; r < row_count(op.data, batch); ++r) {
+    const float share = 1 / (1 + std::exp(-*row(op.gate, r)));
+    for (int64_t c = 0; c < width(op.data); ++c) row(op.data, r)[c] *= share;
+  }
+  return {};
+}
+
 Status CpuBackend::execute(const Add& op, const StepBatch& batch) {
   const int64_t count = row_count(op.in, batch) * width(op.in);
   split(count, count / 4, [&](int64_t begin, int64_t end, int) {
     const float* in = buffer(op.in);
     float* target = buffer(op.target);
-    for (int64_t i = begin; i < end; ++i) target[i] += in[i];
+    for (int64_t i = begin; i < end; ++i) target[i] += op.scale * in[i];
   });
   return {};
 }

@@ -28,4 +28,16 @@ void rotate_head(float* head, int dimensions, bool interleaved, const float* cos
   }
 }
 
+GateKind gate_kind(Activation activation) {
+  switch (activation) {
+    case Activation::kSilu:
+      return GateKind::kSilu;
+    case Activation::kGelu:
+      return GateKind::kGeluTanh;
+    case Activation::kCappedSilu:
+      return GateKind::kCappedSilu;
+  }
+  return GateKind::kSilu;
+}
+
 }  // namespace shoal::kernels

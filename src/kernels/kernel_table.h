@@ -13,6 +13,7 @@
 #include "base/cpu.h"
 #include "tensor/element_type.h"
 #include "tensor/kv_type.h"
+#include "tensor/program.h"
 
 namespace shoal::kernels {
 
@@ -71,7 +72,11 @@ struct InputRows {
 using Product = void (*)(const MatrixView& matrix, const InputRows& input, int64_t input_rows,
                          int64_t unit_begin, int64_t unit_end, float* out, int64_t out_stride);
 
-enum class GateKind : uint8_t { kSilu, kGeluTanh };
+enum class GateKind : uint8_t { kSilu, kGeluTanh, kCappedSilu };
+GateKind gate_kind(Activation activation);
+// Of kCappedSilu (tensor/program.h).
+inline constexpr float kGateCap = 7;
+inline constexpr float kGateSlope = 1.702f;
 
 // Where the scales of a page of q8_0 begin, behind its codes.
 static inline int64_t kv_scales_offset(int64_t head_dimension) {
@@ -90,12 +95,15 @@ struct AttendTask {
   const int32_t* pages;  // of the sequence
   KvType type;
   int heads;
-  int head_dimension;
+  int head_dimension;   // elements of a position, of keys and of values alike
+  int value_dimension;  // elements of a value that count: the first
   int64_t first_position;
   int64_t last_position;  // inclusive
   float scale;
-  void* scratch;  // heads * (head_dimension + 8) doubles, 64-byte aligned
-  float* out;     // heads x head_dimension
+  float soft_cap;      // 0: none
+  const float* sinks;  // of the heads; null: none
+  void* scratch;       // heads * (head_dimension + 8) doubles, 64-byte aligned
+  float* out;          // heads x value_dimension
 };
 
 struct KernelTable {

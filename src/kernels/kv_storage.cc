@@ -13,7 +13,8 @@ Result<KvStorage> KvStorage::create(const CacheGroupSpec& spec, KvType type, int
   storage.head_dimension_ = spec.head_dimension;
   storage.block_bytes_ =
       kPageTokens * static_cast<int64_t>(kv_head_bytes(type, spec.head_dimension));
-  storage.page_stride_bytes_ = 2 * spec.kv_heads * storage.block_bytes_;
+  storage.blocks_per_head_ = spec.value_in_key > 0 ? 1 : 2;
+  storage.page_stride_bytes_ = storage.blocks_per_head_ * spec.kv_heads * storage.block_bytes_;
   int64_t total = 0;
   if (__builtin_mul_overflow(storage.page_stride_bytes_, pages, &total) ||
       __builtin_mul_overflow(total, int64_t{spec.layer_count}, &total)) {

@@ -27,17 +27,21 @@ class KvStorage {
   void store(const KernelTable& kernels, const float* in, uint8_t* page, int64_t offset) const;
 
   uint8_t* keys(int layer, int64_t page, int head) const {
-    return region_.data() + (layer * pages_ + page) * page_stride_bytes_ + 2 * head * block_bytes_;
+    return region_.data() + (layer * pages_ + page) * page_stride_bytes_ +
+           blocks_per_head_ * head * block_bytes_;
   }
+  // Of a group that keeps values in its keys: those.
   uint8_t* values(int layer, int64_t page, int head) const {
-    return keys(layer, page, head) + block_bytes_;
+    return keys(layer, page, head) + (blocks_per_head_ - 1) * block_bytes_;
   }
+  bool keeps_values() const { return blocks_per_head_ == 2; }
 
  private:
   KvType type_ = KvType::kF16;
   int64_t pages_ = 0;
   int64_t head_dimension_ = 0;
   int64_t block_bytes_ = 0;  // K or V of one page and head
+  int64_t blocks_per_head_ = 2;
   int64_t page_stride_bytes_ = 0;
   MemoryRegion region_;
 };

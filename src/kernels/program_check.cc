@@ -18,6 +18,10 @@ Status refuse(fmt::format_string<Args...> format, Args&&... args) {
   return fail(ErrorCode::kInvalidArgument, format, std::forward<Args>(args)...);
 }
 
+const char* words(WeightUse use) {
+  return use == WeightUse::kVector ? "vector" : use == WeightUse::kMatrix ? "matrix" : "stack";
+}
+
 class Checker {
  public:
   explicit Checker(const Program& program) : program_(program), shapes_(program.weights.size()) {}
@@ -52,7 +56,8 @@ class Checker {
     for (size_t i = 0; i < program_.cache_groups.size(); ++i) {
       const CacheGroupSpec& group = program_.cache_groups[i];
       if (group.layer_count < 1 || group.kv_heads < 1 || group.head_dimension < 1 ||
-          group.window < 0 || width_of(group.kv_heads, group.head_dimension) > kMaxWidth) {
+          group.window < 0 || group.value_in_key < 0 || group.value_in_key > group.head_dimension ||
+          width_of(group.kv_heads, group.head_dimension) > kMaxWidth) {
         return refuse("cache group {} of the program has {} layers of {} heads of {}, window {}", i,
                       group.layer_count, group.kv_heads, group.head_dimension, group.window);
       }
@@ -64,7 +69,9 @@ class Checker {
     const RopeSpec& rope = program_.ropes[index];
     if (rope.dimensions < 2 || rope.dimensions % 2 != 0 || !(rope.base > 0) ||
         !std::isfinite(rope.base) || !std::isfinite(rope.position_scale) ||
-        !std::isfinite(rope.amplitude)) {
+        !std::isfinite(rope.amplitude) ||
+        (!rope.frequency_scales.empty() &&
+         rope.frequency_scales.size() != static_cast<size_t>(rope.dimensions / 2))) {
       return refuse("rope {} of the program turns {} dimensions with base {}", index,
                     rope.dimensions, rope.base);
     }
@@ -121,8 +128,7 @@ class Checker {
     const WeightSpec& weight = program_.weights[static_cast<size_t>(id)];
     if (weight.use != use) {
       return refuse("weight '{}' is declared a {} and used as a {}", weight.tensor,
-                    weight.use == WeightUse::kVector ? "vector" : "matrix",
-                    use == WeightUse::kVector ? "vector" : "matrix");
+                    words(weight.use), words(use));
     }
     WeightShape& known = shapes_[static_cast<size_t>(id)];
     for (int64_t WeightShape::* side : {&WeightShape::rows, &WeightShape::columns}) {
@@ -134,6 +140,22 @@ class Checker {
       known.*side = shape.*side;
     }
     return {};
+  }
+  Status stack(WeightId id, int64_t count, WeightShape shape) {
+    SHOAL_TRY(weight(id, WeightUse::kMatrices, shape));
+    const WeightSpec& spec = program_.weights[static_cast<size_t>(id)];
+    const int64_t held = spec.kept.size() > 0 ? spec.kept.size() : spec.matrix_count;
+    return held == count
+               ? Status{}
+               : refuse("weight '{}' has {} matrices where {} are used", spec.tensor, held, count);
+  }
+  Status epsilon_is_good(float epsilon) const {
+    return epsilon >= 0 && std::isfinite(epsilon) ? Status{} : refuse("its epsilon is {}", epsilon);
+  }
+  Status column_is_in(int column, BufferId id) const {
+    return column >= 0 && column < width(id)
+               ? Status{}
+               : refuse("it names column {} of buffer '{}'", column, spec(id).name);
   }
   Status vector(WeightId id, int64_t length) { return weight(id, WeightUse::kVector, {1, length}); }
 
@@ -152,9 +174,34 @@ class Checker {
     SHOAL_TRY(buffer(op.out, "its output"));
     SHOAL_TRY(widths_agree(op.in, op.out));
     SHOAL_TRY(same_rows(op.in, op.out));
-    if (!(op.epsilon >= 0) || !std::isfinite(op.epsilon))
-      return refuse("its epsilon is {}", op.epsilon);
-    return vector(op.weight, width(op.in));
+    SHOAL_TRY(epsilon_is_good(op.epsilon));
+    if (op.parts < 1 || width(op.in) % op.parts != 0 || op.width < 0 ||
+        op.width > width(op.in) / op.parts) {
+      return refuse("{} parts of which {} are normed do not fit {} columns", op.parts, op.width,
+                    width(op.in));
+    }
+    return vector(op.weight, op.width > 0 ? op.width : width(op.in) / op.parts);
+  }
+  Status check_op(const SumSquares& op) {
+    SHOAL_TRY(buffer(op.in, "its input"));
+    SHOAL_TRY(buffer(op.out, "its output"));
+    SHOAL_TRY(same_rows(op.in, op.out));
+    SHOAL_TRY(distinct(op.in, op.out));
+    if (op.elements.begin < 0 || op.elements.begin > op.elements.end ||
+        op.elements.end > width(op.in))
+      return refuse("it adds elements {} to {} of {}", op.elements.begin, op.elements.end,
+                    width(op.in));
+    return column_is_in(op.column, op.out);
+  }
+  Status check_op(const ScaleBySquares& op) {
+    SHOAL_TRY(buffer(op.data, "its data"));
+    SHOAL_TRY(buffer(op.squares, "its sums"));
+    SHOAL_TRY(same_rows(op.data, op.squares));
+    SHOAL_TRY(distinct(op.data, op.squares));
+    SHOAL_TRY(epsilon_is_good(op.epsilon));
+    if (op.count < 1) return refuse("it counts {} elements", op.count);
+    SHOAL_TRY(column_is_in(op.column, op.squares));
+    return vector(op.weight, width(op.data));
   }
   Status check_op(const Project& op) {
     SHOAL_TRY(buffer(op.in, "its input"));
@@ -169,6 +216,88 @@ class Checker {
     }
     return {};
   }
+  Status check_op(const ProjectParts& op) {
+    SHOAL_TRY(buffer(op.in, "its input"));
+    SHOAL_TRY(buffer(op.out, "its output"));
+    SHOAL_TRY(same_rows(op.in, op.out));
+    SHOAL_TRY(distinct(op.in, op.out));
+    if (op.in_width < 1 || op.in_width > op.in_stride || op.out_width < 1 ||
+        op.out_width > op.out_stride)
+      return refuse("parts of {} and {} are {} and {} apart", op.in_width, op.out_width,
+                    op.in_stride, op.out_stride);
+    SHOAL_TRY(weight(op.weight, WeightUse::kMatrices, {op.out_width, op.in_width}));
+    const WeightSpec& spec = program_.weights[static_cast<size_t>(op.weight)];
+    const int64_t parts = spec.kept.size() > 0 ? spec.kept.size() : spec.matrix_count;
+    if (parts * op.in_stride != width(op.in) || parts * op.out_stride != width(op.out)) {
+      return refuse("{} parts of {} and {} do not fill buffers {} and {} wide", parts, op.in_stride,
+                    op.out_stride, width(op.in), width(op.out));
+    }
+    return {};
+  }
+  Status check_op(const CopyParts& op) {
+    SHOAL_TRY(buffer(op.in, "its input"));
+    SHOAL_TRY(buffer(op.out, "its output"));
+    SHOAL_TRY(same_rows(op.in, op.out));
+    SHOAL_TRY(distinct(op.in, op.out));
+    const auto fits = [&](BufferId id, int64_t stride, int64_t offset) {
+      return stride > 0 && offset >= 0 && op.width > 0 && offset <= stride - op.width &&
+             op.parts > 0 && stride <= width(id) / op.parts;
+    };
+    if (fits(op.in, op.in_stride, op.in_offset) && fits(op.out, op.out_stride, op.out_offset))
+      return {};
+    return refuse("{} parts of {} do not fit buffers {} and {} wide", op.parts, op.width,
+                  width(op.in), width(op.out));
+  }
+  Status check_op(const GrowByPosition& op) {
+    SHOAL_TRY(buffer(op.data, "its data"));
+    SHOAL_TRY(rows_are(op.data, Rows::kAll));
+    if (op.period < 1 || !std::isfinite(op.growth))
+      return refuse("it grows by {} every {} positions", op.growth, op.period);
+    return {};
+  }
+  Status check_op(const Experts& op) {
+    for (const BufferId id : {op.in, op.router, op.out}) {
+      SHOAL_TRY(buffer(id, "a buffer of it"));
+      SHOAL_TRY(rows_are(id, Rows::kAll));
+    }
+    SHOAL_TRY(widths_agree(op.in, op.out));
+    SHOAL_TRY(distinct(op.in, op.out));
+    const int64_t experts = width(op.router), hidden = width(op.in);
+    const Routing& routing = op.routing;
+    if (routing.used < 1 || routing.used > experts || routing.groups < 1 ||
+        experts % routing.groups != 0 || routing.groups_used < 1 ||
+        routing.groups_used > routing.groups ||
+        routing.groups_used * (experts / routing.groups) < routing.used ||
+        !std::isfinite(routing.scale) || op.width < 1) {
+      return refuse("{} of {} experts, of {} groups of {}, cannot be chosen", routing.used, experts,
+                    routing.groups_used, routing.groups);
+    }
+    if (routing.selection_bias) SHOAL_TRY(vector(*routing.selection_bias, experts));
+    SHOAL_TRY(stack(op.gate, experts, {op.width, hidden}));
+    SHOAL_TRY(stack(op.up, experts, {op.width, hidden}));
+    SHOAL_TRY(stack(op.down, experts, {hidden, op.width}));
+    for (const auto& [bias, length] :
+         {std::pair{op.gate_bias, op.width}, std::pair{op.up_bias, op.width},
+          std::pair{op.down_bias, hidden}}) {
+      if (bias) SHOAL_TRY(weight(*bias, WeightUse::kVector, {experts, length}));
+    }
+    return {};
+  }
+  Status check_op(const Scale& op) {
+    SHOAL_TRY(buffer(op.data, "its data"));
+    return std::isfinite(op.factor) ? Status{} : refuse("its factor is {}", op.factor);
+  }
+  Status check_op(const SoftCap& op) {
+    SHOAL_TRY(buffer(op.data, "its data"));
+    return std::isfinite(op.cap) && op.cap > 0 ? Status{} : refuse("its cap is {}", op.cap);
+  }
+  Status check_op(const SigmoidScale& op) {
+    SHOAL_TRY(buffer(op.data, "its data"));
+    SHOAL_TRY(buffer(op.gate, "its gate"));
+    SHOAL_TRY(same_rows(op.data, op.gate));
+    SHOAL_TRY(distinct(op.data, op.gate));
+    return width(op.gate) == 1 ? Status{} : refuse("its gate is {} wide", width(op.gate));
+  }
   Status check_op(const Rotate& op) {
     SHOAL_TRY(buffer(op.data, "its data"));
     SHOAL_TRY(rows_are(op.data, Rows::kAll));
@@ -181,8 +310,9 @@ class Checker {
                     spec(op.data).name, width(op.data));
     }
     const int dimensions = program_.ropes[static_cast<size_t>(op.rope)].dimensions;
-    if (dimensions <= op.head_dimension) return {};
-    return refuse("its rope turns {} dimensions of heads of {}", dimensions, op.head_dimension);
+    if (op.offset >= 0 && dimensions <= op.head_dimension - op.offset) return {};
+    return refuse("its rope turns {} dimensions from {} of heads of {}", dimensions, op.offset,
+                  op.head_dimension);
   }
   Status check_op(const Attend& op) {
     if (op.group < 0 || static_cast<size_t>(op.group) >= program_.cache_groups.size()) {
@@ -198,7 +328,8 @@ class Checker {
     }
     for (const BufferId id : {op.q, op.k, op.v}) SHOAL_TRY(distinct(id, op.out));
     const auto heads = static_cast<int64_t>(op.query_to_kv.size());
-    if (heads < 1 || heads * group.head_dimension != width(op.q) || width(op.q) != width(op.out)) {
+    if (heads < 1 || heads * group.head_dimension != width(op.q) ||
+        heads * group.value_dimension() != width(op.out)) {
       return refuse("{} query heads of {} do not fit buffers {} and {} wide", heads,
                     group.head_dimension, width(op.q), width(op.out));
     }
@@ -211,7 +342,10 @@ class Checker {
       if (kv < 0 || kv >= group.kv_heads)
         return refuse("a query head reads KV head {} of {}", kv, group.kv_heads);
     }
-    return std::isfinite(op.scale) ? Status{} : refuse("its scale is {}", op.scale);
+    if (op.sinks) SHOAL_TRY(vector(*op.sinks, heads));
+    return std::isfinite(op.scale) && std::isfinite(op.soft_cap) && op.soft_cap >= 0
+               ? Status{}
+               : refuse("its scale is {} and its cap {}", op.scale, op.soft_cap);
   }
   Status check_op(const Gate& op) {
     for (const BufferId id : {op.gate, op.up, op.out}) SHOAL_TRY(buffer(id, "a buffer of it"));

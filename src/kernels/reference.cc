@@ -105,8 +105,16 @@ double silu(double x) {
 void gate(GateKind kind, const float* gate, const float* up, int64_t count, float* out) {
   for (int64_t i = 0; i < count; ++i) {
     const double x = static_cast<double>(gate[i]);
-    const double y = kind == GateKind::kSilu ? silu(x) : gelu(x);
-    out[i] = static_cast<float>(y * static_cast<double>(up[i]));
+    const auto above = static_cast<double>(up[i]);
+    constexpr auto kCap = static_cast<double>(kGateCap);
+    if (kind == GateKind::kCappedSilu) {
+      const double capped = std::min(x, kCap);
+      out[i] =
+          static_cast<float>(capped / (1 + std::exp(-static_cast<double>(kGateSlope) * capped)) *
+                             (std::clamp(above, -kCap, kCap) + 1));
+    } else {
+      out[i] = static_cast<float>((kind == GateKind::kSilu ? silu(x) : gelu(x)) * above);
+    }
   }
 }
 
@@ -159,26 +167,30 @@ double score(const AttendTask& task, const float* q, int64_t position) {
   for (int i = 0; i < task.head_dimension; ++i) {
     sum += static_cast<double>(q[i]) * element(task, task.k, position, i);
   }
-  return sum * static_cast<double>(task.scale);
+  sum *= static_cast<double>(task.scale);
+  const auto cap = static_cast<double>(task.soft_cap);
+  return cap > 0 ? cap * std::tanh(sum / cap) : sum;
 }
 
 void attend(const AttendTask& task) {
   auto* sums = static_cast<double*>(task.scratch);
   for (int head = 0; head < task.heads; ++head) {
     const float* q = task.q + head * task.head_dimension;
-    double largest = -INFINITY;
+    const double sink = task.sinks != nullptr ? static_cast<double>(task.sinks[head]) : -INFINITY;
+    double largest = sink;
     for (int64_t p = task.first_position; p <= task.last_position; ++p) {
       largest = std::max(largest, score(task, q, p));
     }
-    double total = 0;
-    std::fill_n(sums, task.head_dimension, 0.0);
+    double total = task.sinks != nullptr ? std::exp(sink - largest) : 0;
+    std::fill_n(sums, task.value_dimension, 0.0);
     for (int64_t p = task.first_position; p <= task.last_position; ++p) {
       const double weight = std::exp(score(task, q, p) - largest);
       total += weight;
-      for (int i = 0; i < task.head_dimension; ++i) sums[i] += weight * element(task, task.v, p, i);
+      for (int i = 0; i < task.value_dimension; ++i)
+        sums[i] += weight * element(task, task.v, p, i);
     }
-    float* out = task.out + head * task.head_dimension;
-    for (int i = 0; i < task.head_dimension; ++i) out[i] = static_cast<float>(sums[i] / total);
+    float* out = task.out + head * task.value_dimension;
+    for (int i = 0; i < task.value_dimension; ++i) out[i] = static_cast<float>(sums[i] / total);
   }
 }
 

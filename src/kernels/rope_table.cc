@@ -11,6 +11,8 @@ void RopeTable::turn_to(std::span<const int32_t> positions, std::span<const floa
       double frequency = std::pow(static_cast<double>(spec_.base),
                                   -2.0 * static_cast<double>(i) / spec_.dimensions);
       if (!factors.empty()) frequency /= static_cast<double>(factors[static_cast<size_t>(i)]);
+      if (!spec_.frequency_scales.empty())
+        frequency *= spec_.frequency_scales[static_cast<size_t>(i)];
       frequencies_.push_back(frequency * static_cast<double>(spec_.position_scale));
     }
   } else if (std::ranges::equal(positions, positions_)) {

@@ -2,9 +2,12 @@
 // each. Any thread.
 #pragma once
 
+#include <cmath>
 #include <span>
 #include <string_view>
 
+#include "models/blocks.h"
+#include "models/hyperparameters.h"
 #include "models/model.h"
 #include "models/tensor_rules.h"
 
@@ -13,13 +16,21 @@ namespace shoal {
 struct Architecture {
   std::string_view name;  // general.architecture
   std::span<const TensorRule> tensors;
-  Result<ModelDescription> (*describe)(
-      const gguf::File& file);  // hyperparameters; tensors are checked by the caller
-  Program (*build)(const ModelDescription& model, const RankCut& cut);  // the cut has been checked
+  // Adds to what every model has (layers, widths, heads, context, epsilon, plain rope over halves
+  // of the head); tensors are checked by the caller.
+  Status (*describe)(const Hyperparameters& keys, ModelDescription& model);
+  void (*build)(ProgramBuilder& build, const ModelDescription& model);  // the cut has been checked
 };
+
+// The expert_* keys, over what an architecture takes for granted; no experts without their count.
+// `shared_width` may be set before.
+Status read_mixture(const Hyperparameters& keys, ModelDescription& model, Routing routing);
 
 const Architecture* find_architecture(std::string_view name);  // nullptr for an unknown one
 
-extern const Architecture kLlama;
+// All of them, one line each.
+#define SHOAL_ARCHITECTURE(name) extern const Architecture name;
+#include "models/architectures.inc"
+#undef SHOAL_ARCHITECTURE
 
 }  // namespace shoal

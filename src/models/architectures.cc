@@ -1,35 +1,197 @@
+#include <algorithm>
 #include <array>
+#include <cmath>
+#include <cstring>
 
 #include "models/architecture.h"
 
 namespace shoal {
+
 namespace {
 
-const std::array kArchitectures = {&kLlama};
+constexpr std::array kArchitectures = {
+#define SHOAL_ARCHITECTURE(name) &name,
+#include "models/architectures.inc"
+#undef SHOAL_ARCHITECTURE
+};
 
-Status check_range(std::string_view kind, const Range& range, int64_t total, int64_t unit) {
+Status check_range(CutKind kind, const Range& range, int64_t total, int64_t unit) {
+  if (total == 0 && range.size() == 0) return {};
   if (range.begin < 0 || range.begin >= range.end || range.end > total) {
     return fail(ErrorCode::kInvalidArgument,
-                "the cut's {} {} to {} are not a part of the model's {}", kind, range.begin,
-                range.end, total);
+                "the cut's {} {} to {} are not a part of the model's {}", cut_kind_words(kind),
+                range.begin, range.end, total);
   }
   for (const int64_t border : {range.begin, range.end}) {
     if (border % unit != 0 && border != total) {
       return fail(ErrorCode::kInvalidArgument,
-                  "the cut's {} {} to {} must begin and end on multiples of {}", kind, range.begin,
-                  range.end, unit);
+                  "the cut's {} {} to {} must begin and end on multiples of {}",
+                  cut_kind_words(kind), range.begin, range.end, unit);
     }
+  }
+  return {};
+}
+
+Status read_heads(const Hyperparameters& keys, ModelDescription& model) {
+  SHOAL_ASSIGN(model.head_count, keys.count("attention.head_count"));
+  SHOAL_ASSIGN(model.kv_head_count, keys.count_or("attention.head_count_kv", model.head_count));
+  if (model.head_count % model.kv_head_count != 0) {
+    return keys.wrong(ErrorCode::kCorrupt, "attention.head_count_kv",
+                      "{} KV heads cannot be shared evenly by {} heads", model.kv_head_count,
+                      model.head_count);
+  }
+  if (!keys.has("attention.key_length") && model.hidden % model.head_count != 0) {
+    return keys.wrong(ErrorCode::kCorrupt, "attention.head_count",
+                      "{} heads do not divide the embedding length {}", model.head_count,
+                      model.hidden);
+  }
+  SHOAL_ASSIGN(model.head_dimension,
+               keys.count_or("attention.key_length", model.hidden / model.head_count));
+  return {};
+}
+
+Result<ModelDescription> describe_common(const Hyperparameters& keys,
+                                         const Architecture& architecture) {
+  const gguf::File& file = keys.file();
+  ModelDescription model;
+  model.architecture = architecture.name;
+  model.name = std::string(
+      file.string("general.name").value_or(file.path().substr(file.path().find_last_of('/') + 1)));
+  model.file_bytes = file.size_bytes();
+  SHOAL_ASSIGN(model.layer_count, keys.count("block_count"));
+  SHOAL_ASSIGN(model.hidden, keys.count("embedding_length"));
+  SHOAL_ASSIGN(model.feed_forward, keys.count("feed_forward_length"));
+  SHOAL_ASSIGN(model.context_length, keys.count("context_length"));
+  SHOAL_ASSIGN(model.norm_epsilon, keys.positive("attention.layer_norm_rms_epsilon"));
+  SHOAL_TRY(read_heads(keys, model));
+  model.attention_scale = 1 / std::sqrt(static_cast<float>(model.head_dimension));
+  model.tied_embedding = file.find_tensor("output.weight") == nullptr;
+  return model;
+}
+
+Status read_vocabulary(const gguf::File& file, ModelDescription& model) {
+  const gguf::TensorInfo* table = file.find_tensor("token_embd.weight");
+  if (table == nullptr) {
+    return fail(ErrorCode::kCorrupt,
+                "{}: the tensor \"token_embd.weight\" is missing; the file is not a whole model",
+                file.path());
+  }
+  model.vocabulary_size = table->dimensions.size() > 1 ? table->dimensions[1] : 1;
+  if (model.vocabulary_size > INT32_MAX) {
+    return fail(ErrorCode::kCorrupt,
+                "{}: the tensor \"token_embd.weight\" has {} rows, more than token ids can count",
+                file.path(), model.vocabulary_size);
+  }
+  const gguf::Value* tokens = file.find("tokenizer.ggml.tokens");
+  const auto* list = tokens != nullptr ? std::get_if<gguf::Array>(tokens) : nullptr;
+  if (list != nullptr && list->count != static_cast<uint64_t>(model.vocabulary_size)) {
+    return fail(ErrorCode::kCorrupt,
+                "{}: the metadata key \"tokenizer.ggml.tokens\" has {} tokens, the tensor "
+                "\"token_embd.weight\" has {} rows",
+                file.path(), list->count, model.vocabulary_size);
+  }
+  return {};
+}
+
+// Angles are divided by these: a zero would turn whole heads into NaN.
+Status check_rope_factors(const gguf::File& file, const std::string& name) {
+  if (name.empty()) return {};
+  SHOAL_ASSIGN(const TensorSource factors, file.tensor(name));
+  if (factors.type != ElementType::kF32) {
+    return fail(ErrorCode::kUnsupported, "{}: the tensor \"{}\" must be F32, not {}", file.path(),
+                name, element_traits(factors.type).name);
+  }
+  for (size_t at = 0; at < factors.bytes.size(); at += sizeof(float)) {
+    float factor;
+    std::memcpy(&factor, factors.bytes.data() + at, sizeof factor);
+    if (std::isfinite(factor) && factor > 0) continue;
+    return fail(ErrorCode::kCorrupt,
+                "{}: the tensor \"{}\" holds {}, which is not a finite number above zero",
+                file.path(), name, factor);
+  }
+  return {};
+}
+
+Status check_values(const Hyperparameters& keys, const ModelDescription& model) {
+  if (model.latent.rank == 0) {
+    SHOAL_ASSIGN(const int64_t value_length,
+                 keys.count_or("attention.value_length", model.head_dimension));
+    if (value_length != model.head_dimension) {
+      return keys.wrong(ErrorCode::kUnsupported, "attention.value_length",
+                        "{} differs from the key length {}, which is not supported", value_length,
+                        model.head_dimension);
+    }
+  }
+  const Mixture& mixture = model.mixture;
+  if (mixture.count == 0) return {};
+  const Routing& routing = mixture.routing;
+  if (routing.used < 1 || routing.used > mixture.count) {
+    return keys.wrong(ErrorCode::kCorrupt, "expert_used_count", "{} of {} experts cannot be used",
+                      routing.used, mixture.count);
+  }
+  const int64_t group = routing.groups > 0 ? mixture.count / routing.groups : 0;
+  if (routing.groups < 1 || mixture.count % routing.groups != 0 || routing.groups_used < 1 ||
+      routing.groups_used > routing.groups || routing.groups_used * group < routing.used) {
+    return keys.wrong(ErrorCode::kCorrupt, "expert_group_count",
+                      "{} groups of which {} are used cannot be made of {} experts of which {} are",
+                      routing.groups, routing.groups_used, mixture.count, routing.used);
+  }
+  if (mixture.dense_layers >= model.layer_count) {
+    return keys.wrong(ErrorCode::kCorrupt, "leading_dense_block_count",
+                      "{} of {} layers leave none for the experts", mixture.dense_layers,
+                      model.layer_count);
   }
   return {};
 }
 
 }  // namespace
 
+Status read_mixture(const Hyperparameters& keys, ModelDescription& model, Routing routing) {
+  Mixture& mixture = model.mixture;
+  SHOAL_ASSIGN(mixture.count, keys.count_or_zero("expert_count"));
+  if (mixture.count == 0) {
+    mixture = {};
+    return {};
+  }
+  SHOAL_ASSIGN(const int64_t used, keys.count("expert_used_count"));
+  routing.used = static_cast<int>(used);
+  SHOAL_ASSIGN(mixture.width, keys.count_or("expert_feed_forward_length", model.feed_forward));
+  SHOAL_ASSIGN(const int64_t shared, keys.count_or_zero("expert_shared_count"));
+  if (shared > 1024) {
+    return keys.wrong(ErrorCode::kCorrupt, "expert_shared_count", "{} is more than 1024", shared);
+  }
+  if (mixture.shared_width == 0) mixture.shared_width = shared * mixture.width;
+  SHOAL_ASSIGN(const int64_t score, keys.count_or_zero("expert_gating_func"));
+  if (score == 1) routing.score = Routing::Score::kSoftmax;
+  if (score == 2) routing.score = Routing::Score::kSigmoid;
+  if (score == 3) routing.score = Routing::Score::kSoftmaxOfChosen;
+  if (score > 3) {
+    return keys.wrong(ErrorCode::kUnsupported, "expert_gating_func",
+                      "{}; supported are 1 (softmax), 2 (sigmoid) and 3 (softmax of the chosen)",
+                      score);
+  }
+  SHOAL_ASSIGN(routing.normalised, keys.flag_or("expert_weights_norm", routing.normalised));
+  SHOAL_ASSIGN(const float scale, keys.number_or("expert_weights_scale", 1.0f));
+  if (scale != 0) routing.scale = scale;
+  SHOAL_ASSIGN(const int64_t groups, keys.count_or_zero("expert_group_count"));
+  if (groups > 1) {
+    SHOAL_ASSIGN(const int64_t groups_used, keys.count("expert_group_used_count"));
+    routing.groups = static_cast<int>(groups);
+    routing.groups_used = static_cast<int>(groups_used);
+  }
+  mixture.routing = routing;
+  return {};
+}
+
 const Architecture* find_architecture(std::string_view name) {
   for (const Architecture* known : kArchitectures) {
     if (known->name == name) return known;
   }
   return nullptr;
+}
+
+bool ModelDescription::has(std::string_view optional_rule) const {
+  return std::ranges::find(present, optional_rule) != present.end();
 }
 
 std::string supported_architectures() {
@@ -62,22 +224,39 @@ Result<ModelDescription> describe(const gguf::File& file) {
         "{}: the file holds no tensors, only a vocabulary; it can be tokenised with but not run",
         file.path());
   }
-  SHOAL_ASSIGN(ModelDescription model, architecture->describe(file));
+  const Hyperparameters keys(file, architecture->name);
+  SHOAL_ASSIGN(ModelDescription model, describe_common(keys, *architecture));
+  SHOAL_TRY(architecture->describe(keys, model));
+  if (model.mixture.dense_layers == 0 && model.mixture.count > 0) model.feed_forward = 0;
+  SHOAL_TRY(check_values(keys, model));
+  SHOAL_TRY(read_vocabulary(file, model));
+  for (const std::string& factors : {model.rope_factors, model.long_rope_factors})
+    SHOAL_TRY(check_rope_factors(file, factors));
+  model.present = present_rules(file, model, architecture->tensors);
   SHOAL_TRY(check_tensors(file, model, architecture->tensors));
   return model;
 }
 
-Result<Program> build_program(const ModelDescription& model, const RankCut& cut) {
+Result<Program> build_program(const ModelDescription& model, const RankCut& cut, int64_t context) {
   const Architecture* architecture = find_architecture(model.architecture);
   if (architecture == nullptr) {
     return fail(ErrorCode::kUnsupported, "the architecture {} is not supported; supported are: {}",
                 gguf::printable(model.architecture), supported_architectures());
   }
-  SHOAL_TRY(check_range("KV heads", cut.kv_heads, model.kv_head_count,
-                        kv_head_unit(model.head_count, model.kv_head_count, model.head_dimension)));
-  SHOAL_TRY(check_range("feed-forward columns", cut.feed_forward, model.feed_forward, kCutUnit));
-  SHOAL_TRY(check_range("vocabulary rows", cut.vocabulary, model.vocabulary_size, 1));
-  return architecture->build(model, cut);
+  const Latent& latent = model.latent;
+  const std::array<int64_t, kCutKinds.size()> totals = {model.head_count, model.mixture.width,
+                                                        model.mixture.shared_width,
+                                                        model.feed_forward, model.vocabulary_size};
+  const int64_t width = latent.rank > 0 ? latent.value : model.head_dimension;
+  for (const CutKind kind : kCutKinds) {
+    const int64_t unit = kind == CutKind::kHeads        ? head_unit(width, model.head_count)
+                         : kind == CutKind::kVocabulary ? 1
+                                                        : kCutUnit;
+    SHOAL_TRY(check_range(kind, cut[kind], totals[static_cast<size_t>(kind)], unit));
+  }
+  ProgramBuilder builder(model, cut, architecture->tensors, context);
+  architecture->build(builder, model);
+  return std::move(builder).finish();
 }
 
 }  // namespace shoal

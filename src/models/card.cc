@@ -1,9 +1,11 @@
 // ModelCard: made from a file, sent as JSON, and the sums over it.
+#include <algorithm>
 #include <array>
 #include <map>
 
 #include "models/architecture.h"
 #include "models/model.h"
+#include "models/tensor_rules.h"
 
 namespace shoal {
 namespace {
@@ -15,16 +17,17 @@ uint64_t divided_up(uint64_t bytes, int64_t by) {
 struct CountField {
   const char* name;
   int64_t ModelCard::* member;
+  int64_t least;
 };
 constexpr std::array kCounts = {
-    CountField{"layer_count", &ModelCard::layer_count},
-    CountField{"hidden", &ModelCard::hidden},
-    CountField{"feed_forward", &ModelCard::feed_forward},
-    CountField{"head_count", &ModelCard::head_count},
-    CountField{"kv_head_count", &ModelCard::kv_head_count},
-    CountField{"head_dimension", &ModelCard::head_dimension},
-    CountField{"vocabulary_size", &ModelCard::vocabulary_size},
-    CountField{"context_length", &ModelCard::context_length},
+    CountField{"layer_count", &ModelCard::layer_count, 1},
+    CountField{"hidden", &ModelCard::hidden, 1},
+    CountField{"head_count", &ModelCard::head_count, 1},
+    CountField{"kv_head_count", &ModelCard::kv_head_count, 1},
+    CountField{"head_dimension", &ModelCard::head_dimension, 1},
+    CountField{"context_length", &ModelCard::context_length, 1},
+    CountField{"expert_count", &ModelCard::expert_count, 0},
+    CountField{"experts_used", &ModelCard::experts_used, 0},
 };
 
 struct BytesField {
@@ -34,35 +37,61 @@ struct BytesField {
 constexpr std::array kBytes = {
     BytesField{"file_bytes", &ModelCard::file_bytes},
     BytesField{"parameter_count", &ModelCard::parameter_count},
-    BytesField{"attention_bytes_per_kv_head", &ModelCard::attention_bytes_per_kv_head},
-    BytesField{"feed_forward_bytes_per_column", &ModelCard::feed_forward_bytes_per_column},
-    BytesField{"vocabulary_bytes_per_row", &ModelCard::vocabulary_bytes_per_row},
-    BytesField{"head_bytes_per_row", &ModelCard::head_bytes_per_row},
+    BytesField{"kv_weight_bytes_each", &ModelCard::kv_weight_bytes_each},
     BytesField{"replicated_bytes", &ModelCard::replicated_bytes},
 };
 
+constexpr uint64_t kBeyondAnyMachine = uint64_t{1} << 60;
+
 // Sums over a card must not overflow, whoever sent it.
 Status check_sums(const ModelCard& card) {
-  constexpr uint64_t kLimit = uint64_t{1} << 60;
   uint64_t total = card.replicated_bytes;
-  const std::array<std::pair<uint64_t, int64_t>, 4> products = {{
-      {card.attention_bytes_per_kv_head, card.kv_head_count},
-      {card.feed_forward_bytes_per_column, card.feed_forward},
-      {card.vocabulary_bytes_per_row, card.vocabulary_size},
-      {uint64_t{8} * static_cast<uint64_t>(card.layer_count) *
-           static_cast<uint64_t>(card.kv_head_count),
-       card.head_dimension},
-  }};
-  bool overflow = card.head_bytes_per_row > card.vocabulary_bytes_per_row || total > kLimit ||
-                  card.layer_count > 1 << 20 || card.kv_head_count > 1 << 24;
-  for (const auto& [bytes, count] : products) {
+  bool overflow = total > kBeyondAnyMachine || card.layer_count > 1 << 20;
+  const auto count_in = [&](uint64_t bytes, int64_t count) {
     uint64_t product = 0;
     overflow |= __builtin_mul_overflow(bytes, static_cast<uint64_t>(count), &product);
-    overflow |= __builtin_add_overflow(total, product, &total) || total > kLimit;
+    overflow |= __builtin_add_overflow(total, product, &total) || total > kBeyondAnyMachine;
+  };
+  for (const CutFacts& facts : card.cuts) {
+    count_in(facts.bytes_each, facts.count);
+    overflow |= facts.read_bytes_each > facts.bytes_each;
+  }
+  count_in(card.kv_weight_bytes_each, card.kv_head_count);
+  for (const CacheFacts& cache : card.caches) {
+    overflow |= cache.head_dimension > 1 << 20;
+    count_in(static_cast<uint64_t>(8 * cache.layer_count), card.kv_head_count);
   }
   if (overflow)
     return fail(ErrorCode::kInvalidArgument, "the model card's sizes are too large to be true");
   return {};
+}
+
+Result<int64_t> count_field(const Json& json, const char* name, int64_t least) {
+  SHOAL_ASSIGN(const auto count, json_field<int64_t>(json, name));
+  if (count < least || count > INT32_MAX) {
+    return fail(ErrorCode::kInvalidArgument, "the field '{}' is {}, not between {} and {}", name,
+                count, least, INT32_MAX);
+  }
+  return count;
+}
+
+Result<CutFacts> cut_facts_from_json(const Json& json) {
+  CutFacts facts;
+  SHOAL_ASSIGN(facts.count, count_field(json, "count", 1));
+  SHOAL_ASSIGN(facts.unit, count_field(json, "unit", 1));
+  SHOAL_ASSIGN(facts.finest_unit, count_field(json, "finest_unit", 1));
+  SHOAL_ASSIGN(facts.bytes_each, json_field<uint64_t>(json, "bytes_each"));
+  SHOAL_ASSIGN(facts.read_bytes_each, json_field<uint64_t>(json, "read_bytes_each"));
+  return facts;
+}
+
+Result<CacheFacts> cache_facts_from_json(const Json& json) {
+  CacheFacts cache;
+  SHOAL_ASSIGN(cache.layer_count, count_field(json, "layer_count", 1));
+  SHOAL_ASSIGN(cache.head_dimension, count_field(json, "head_dimension", 1));
+  SHOAL_ASSIGN(cache.window, count_field(json, "window", 0));
+  SHOAL_ASSIGN(cache.latent, json_field<bool>(json, "latent"));
+  return cache;
 }
 
 Result<Range> range_field(const Json& json, const char* name) {
@@ -87,6 +116,90 @@ Result<Range> range_field(const Json& json, const char* name) {
 
 }  // namespace
 
+Range kv_heads_of(Range heads, int64_t head_count, int64_t kv_head_count) {
+  const int64_t queries = head_count / kv_head_count;
+  return {heads.begin / queries, (heads.end + queries - 1) / queries};
+}
+
+std::string_view cut_kind_name(CutKind kind) {
+  constexpr std::array<std::string_view, kCutKinds.size()> kNames = {
+      "heads", "experts", "shared_expert", "feed_forward", "vocabulary"};
+  return kNames[static_cast<size_t>(kind)];
+}
+
+std::string_view cut_kind_words(CutKind kind) {
+  constexpr std::array<std::string_view, kCutKinds.size()> kWords = {
+      "attention heads", "expert columns", "shared expert columns", "feed-forward columns",
+      "vocabulary rows"};
+  return kWords[static_cast<size_t>(kind)];
+}
+
+namespace {
+
+struct FileBytes {
+  std::array<uint64_t, kCutKinds.size()> of_kind = {};
+  uint64_t key_value = 0;
+  uint64_t replicated = 0;
+};
+
+FileBytes count_bytes(const gguf::File& file, const ModelDescription& model, ModelCard& card) {
+  const Architecture* architecture = find_architecture(model.architecture);
+  SHOAL_CHECK(architecture != nullptr);  // descriptions come from describe()
+  FileBytes bytes;
+  std::map<uint32_t, uint64_t> bytes_of_type;
+  for (const gguf::TensorInfo& tensor : file.tensors()) {
+    const auto match = match_rule(architecture->tensors, tensor.name);
+    if (!match || (match->rule->per_layer() && match->layer >= model.layer_count)) continue;
+    uint64_t elements = 1;
+    for (const int64_t dimension : tensor.dimensions) elements *= static_cast<uint64_t>(dimension);
+    card.parameter_count += elements;
+    bytes_of_type[tensor.type] += tensor.size_bytes;
+    const auto kind = match->rule->kind();
+    (!kind                         ? bytes.replicated
+     : match->rule->is_key_value() ? bytes.key_value
+                                   : bytes.of_kind[static_cast<size_t>(*kind)]) +=
+        tensor.size_bytes;
+  }
+  uint64_t most = 0;
+  for (const auto& [type, size_bytes] : bytes_of_type) {
+    if (size_bytes <= most) continue;
+    most = size_bytes;
+    card.quantisation = element_traits(type)->name;
+  }
+  return bytes;
+}
+
+// Counts and units; no bytes yet.
+void set_cuts(const ModelDescription& model, ModelCard& card) {
+  const int64_t width = model.latent.rank > 0 ? model.latent.value : model.head_dimension;
+  const int64_t queries = model.queries_per_kv_head();
+  CutFacts& heads = card[CutKind::kHeads];
+  heads = {.count = model.head_count, .finest_unit = head_unit(width, model.head_count)};
+  heads.unit = model.latent.rank > 0 ? heads.finest_unit
+                                     : queries * head_unit(queries * width, model.kv_head_count);
+  for (const auto& [kind, count] : {std::pair{CutKind::kExperts, model.mixture.width},
+                                    std::pair{CutKind::kSharedExpert, model.mixture.shared_width},
+                                    std::pair{CutKind::kFeedForward, model.feed_forward},
+                                    std::pair{CutKind::kVocabulary, model.vocabulary_size}}) {
+    if (count > 0) card[kind] = {.count = count, .unit = kCutUnit, .finest_unit = kCutUnit};
+  }
+}
+
+std::vector<CacheFacts> caches_of(const ModelDescription& model) {
+  const bool latent = model.latent.rank > 0;
+  const int64_t dimension = latent ? model.latent.rank + model.latent.rope : model.head_dimension;
+  std::vector<CacheFacts> caches;
+  for (const bool windowed : {false, true}) {
+    CacheFacts cache{0, dimension, windowed ? model.window : 0, latent};
+    for (int64_t layer = 0; layer < model.layer_count; ++layer)
+      cache.layer_count += model.is_windowed(layer) == windowed;
+    if (cache.layer_count > 0) caches.push_back(cache);
+  }
+  return caches;
+}
+
+}  // namespace
+
 ModelCard model_card(const gguf::File& file, const ModelDescription& model) {
   ModelCard card;
   card.name = model.name;
@@ -94,43 +207,35 @@ ModelCard model_card(const gguf::File& file, const ModelDescription& model) {
   card.file_bytes = model.file_bytes;
   card.layer_count = model.layer_count;
   card.hidden = model.hidden;
-  card.feed_forward = model.feed_forward;
   card.head_count = model.head_count;
   card.kv_head_count = model.kv_head_count;
   card.head_dimension = model.head_dimension;
-  card.vocabulary_size = model.vocabulary_size;
   card.context_length = model.context_length;
+  card.expert_count = model.mixture.count;
+  card.experts_used = model.mixture.count > 0 ? model.mixture.routing.used : 0;
   card.tied_embedding = model.tied_embedding;
-
-  const Architecture* architecture = find_architecture(model.architecture);
-  SHOAL_CHECK(architecture != nullptr);  // descriptions come from describe()
-  std::map<uint32_t, uint64_t> bytes_of_type;
-  std::map<Part, uint64_t> bytes_of_part;
-  for (const gguf::TensorInfo& tensor : file.tensors()) {
-    uint64_t elements = 1;
-    for (const int64_t dimension : tensor.dimensions) elements *= static_cast<uint64_t>(dimension);
-    card.parameter_count += elements;
-    bytes_of_type[tensor.type] += tensor.size_bytes;
-    const auto match = match_rule(architecture->tensors, tensor.name);
-    bytes_of_part[match ? match->rule->part() : Part::kReplicated] += tensor.size_bytes;
+  card.caches = caches_of(model);
+  set_cuts(model, card);
+  const FileBytes bytes = count_bytes(file, model, card);
+  for (const CutKind kind : kCutKinds) {
+    CutFacts& facts = card[kind];
+    if (facts.count == 0) continue;
+    facts.bytes_each = divided_up(bytes.of_kind[static_cast<size_t>(kind)], facts.count);
+    facts.read_bytes_each = facts.bytes_each;
   }
-  uint64_t most = 0;
-  for (const auto& [type, bytes] : bytes_of_type) {
-    if (bytes <= most) continue;
-    most = bytes;
-    card.quantisation = element_traits(type)->name;
+  CutFacts& experts = card[CutKind::kExperts];
+  if (experts.count > 0) {
+    experts.read_bytes_each = experts.bytes_each * static_cast<uint64_t>(card.experts_used) /
+                              static_cast<uint64_t>(card.expert_count);
   }
-  card.attention_bytes_per_kv_head =
-      divided_up(bytes_of_part[Part::kAttention], card.kv_head_count);
-  card.feed_forward_bytes_per_column =
-      divided_up(bytes_of_part[Part::kFeedForward], card.feed_forward);
-  card.vocabulary_bytes_per_row =
-      divided_up(bytes_of_part[Part::kVocabulary], card.vocabulary_size);
   const gguf::TensorInfo* head =
       file.find_tensor(model.tied_embedding ? "token_embd.weight" : "output.weight");
-  card.head_bytes_per_row =
-      head != nullptr ? divided_up(head->size_bytes, card.vocabulary_size) : 0;
-  card.replicated_bytes = bytes_of_part[Part::kReplicated];
+  card[CutKind::kVocabulary].read_bytes_each =
+      head != nullptr ? std::min(divided_up(head->size_bytes, model.vocabulary_size),
+                                 card[CutKind::kVocabulary].bytes_each)
+                      : 0;
+  card.kv_weight_bytes_each = divided_up(bytes.key_value, model.kv_head_count);
+  card.replicated_bytes = bytes.replicated;
   return card;
 }
 
@@ -141,6 +246,25 @@ Json to_json(const ModelCard& card) {
                {"tied_embedding", card.tied_embedding}};
   for (const CountField& field : kCounts) json[field.name] = card.*field.member;
   for (const BytesField& field : kBytes) json[field.name] = card.*field.member;
+  Json cuts = Json::object();
+  for (const CutKind kind : kCutKinds) {
+    const CutFacts& facts = card[kind];
+    if (facts.count == 0) continue;
+    cuts[std::string(cut_kind_name(kind))] = {{"count", facts.count},
+                                              {"unit", facts.unit},
+                                              {"finest_unit", facts.finest_unit},
+                                              {"bytes_each", facts.bytes_each},
+                                              {"read_bytes_each", facts.read_bytes_each}};
+  }
+  json["cuts"] = std::move(cuts);
+  Json caches = Json::array();
+  for (const CacheFacts& cache : card.caches) {
+    caches.push_back({{"layer_count", cache.layer_count},
+                      {"head_dimension", cache.head_dimension},
+                      {"window", cache.window},
+                      {"latent", cache.latent}});
+  }
+  json["caches"] = std::move(caches);
   return json;
 }
 
@@ -151,11 +275,7 @@ Result<ModelCard> model_card_from_json(const Json& json) {
   SHOAL_ASSIGN(card.quantisation, json_field<std::string>(json, "quantisation"));
   SHOAL_ASSIGN(card.tied_embedding, json_field<bool>(json, "tied_embedding"));
   for (const CountField& field : kCounts) {
-    SHOAL_ASSIGN(card.*field.member, json_field<int64_t>(json, field.name));
-    if (card.*field.member < 1 || card.*field.member > INT32_MAX) {
-      return fail(ErrorCode::kInvalidArgument, "the field '{}' is {}, not between 1 and {}",
-                  field.name, card.*field.member, INT32_MAX);
-    }
+    SHOAL_ASSIGN(card.*field.member, count_field(json, field.name, field.least));
   }
   for (const BytesField& field : kBytes) {
     SHOAL_ASSIGN(card.*field.member, json_field<uint64_t>(json, field.name));
@@ -164,39 +284,74 @@ Result<ModelCard> model_card_from_json(const Json& json) {
     return fail(ErrorCode::kInvalidArgument, "{} KV heads cannot be shared evenly by {} heads",
                 card.kv_head_count, card.head_count);
   }
+  SHOAL_ASSIGN(const Json cuts, json_field<Json>(json, "cuts"));
+  for (const CutKind kind : kCutKinds) {
+    const std::string name(cut_kind_name(kind));
+    if (!cuts.is_object() || !cuts.contains(name)) continue;
+    SHOAL_ASSIGN(card[kind], cut_facts_from_json(cuts[name]));
+  }
+  if (card[CutKind::kHeads].count != card.head_count || card[CutKind::kVocabulary].count == 0) {
+    return fail(ErrorCode::kInvalidArgument, "the model card's cuts lack heads or vocabulary");
+  }
+  SHOAL_ASSIGN(const Json caches, json_field<Json>(json, "caches"));
+  if (!caches.is_array() || caches.empty() || caches.size() > 16)
+    return fail(ErrorCode::kInvalidArgument, "the field 'caches' must list 1 to 16 of them");
+  for (const Json& cache : caches) {
+    SHOAL_ASSIGN(CacheFacts facts, cache_facts_from_json(cache));
+    card.caches.push_back(facts);
+  }
   SHOAL_TRY(check_sums(card));
   return card;
 }
 
 Json to_json(const RankCut& cut) {
-  const auto pair = [](const Range& range) { return Json::array({range.begin, range.end}); };
-  return {{"kv_heads", pair(cut.kv_heads)},
-          {"feed_forward", pair(cut.feed_forward)},
-          {"vocabulary", pair(cut.vocabulary)}};
+  Json json = Json::object();
+  for (const CutKind kind : kCutKinds) {
+    if (cut[kind].size() > 0)
+      json[std::string(cut_kind_name(kind))] = Json::array({cut[kind].begin, cut[kind].end});
+  }
+  return json;
 }
 
 Result<RankCut> rank_cut_from_json(const Json& json) {
   RankCut cut;
-  SHOAL_ASSIGN(cut.kv_heads, range_field(json, "kv_heads"));
-  SHOAL_ASSIGN(cut.feed_forward, range_field(json, "feed_forward"));
-  SHOAL_ASSIGN(cut.vocabulary, range_field(json, "vocabulary"));
+  for (const CutKind kind : kCutKinds) {
+    const std::string name(cut_kind_name(kind));
+    const bool required = kind == CutKind::kHeads || kind == CutKind::kVocabulary;
+    if (!required && json.is_object() && !json.contains(name)) continue;
+    SHOAL_ASSIGN(cut[kind], range_field(json, name.c_str()));
+  }
   return cut;
 }
 
 RankCut whole(const ModelCard& card) {
-  return {{0, card.kv_head_count}, {0, card.feed_forward}, {0, card.vocabulary_size}};
+  RankCut cut;
+  for (const CutKind kind : kCutKinds) cut[kind] = {0, card[kind].count};
+  return cut;
 }
 
 uint64_t weight_bytes(const ModelCard& card, const RankCut& cut) {
-  return card.attention_bytes_per_kv_head * static_cast<uint64_t>(cut.kv_heads.size()) +
-         card.feed_forward_bytes_per_column * static_cast<uint64_t>(cut.feed_forward.size()) +
-         card.vocabulary_bytes_per_row * static_cast<uint64_t>(cut.vocabulary.size()) +
-         card.replicated_bytes;
+  uint64_t bytes = card.replicated_bytes;
+  for (const CutKind kind : kCutKinds)
+    bytes += card[kind].bytes_each * static_cast<uint64_t>(cut[kind].size());
+  const Range kv = kv_heads_of(cut[CutKind::kHeads], card.head_count, card.kv_head_count);
+  return bytes + card.kv_weight_bytes_each * static_cast<uint64_t>(kv.size());
 }
 
-uint64_t kv_bytes_per_token(const ModelCard& card, const RankCut& cut, KvType type) {
-  return 2 * static_cast<uint64_t>(card.layer_count) * static_cast<uint64_t>(cut.kv_heads.size()) *
-         kv_head_bytes(type, card.head_dimension);
+uint64_t kv_bytes(const ModelCard& card, const RankCut& cut, KvType type, int64_t positions,
+                  int64_t step_rows) {
+  const Range kv = kv_heads_of(cut[CutKind::kHeads], card.head_count, card.kv_head_count);
+  double bytes = 0;  // what no machine has must not wrap around to little
+  for (const CacheFacts& cache : card.caches) {
+    const int64_t kept =
+        cache.window > 0 ? std::min(positions, cache.window + step_rows) : positions;
+    const auto heads = static_cast<double>(cache.latent ? 1 : 2 * kv.size());
+    bytes += heads * static_cast<double>(cache.layer_count) *
+             static_cast<double>(kv_head_bytes(type, cache.head_dimension)) *
+             static_cast<double>(kept);
+  }
+  return bytes >= static_cast<double>(kBeyondAnyMachine) ? kBeyondAnyMachine
+                                                         : static_cast<uint64_t>(bytes);
 }
 
 }  // namespace shoal

@@ -1,5 +1,6 @@
 #include "models/hyperparameters.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -46,7 +47,9 @@ Result<int64_t> Hyperparameters::count_or(std::string_view name, int64_t otherwi
 Result<int64_t> Hyperparameters::count_or_zero(std::string_view name) const {
   if (!has(name)) return 0;
   SHOAL_ASSIGN(const int64_t value, file_.integer(key(name)));
-  if (value < 0) return wrong(ErrorCode::kCorrupt, name, "{} is negative", value);
+  if (value < 0 || value > kLargest) {
+    return wrong(ErrorCode::kCorrupt, name, "{} is not between 0 and {}", value, kLargest);
+  }
   return value;
 }
 
@@ -65,6 +68,15 @@ Result<float> Hyperparameters::positive_or(std::string_view name, float otherwis
   return positive(name);
 }
 
+Result<float> Hyperparameters::number_or(std::string_view name, float otherwise) const {
+  if (!has(name)) return otherwise;
+  SHOAL_ASSIGN(const double value, file_.number(key(name)));
+  const auto narrowed = static_cast<float>(value);
+  if (!std::isfinite(narrowed))
+    return wrong(ErrorCode::kCorrupt, name, "{} is not a finite number", value);
+  return narrowed;
+}
+
 Result<std::string> Hyperparameters::text_or(std::string_view name,
                                              std::string_view otherwise) const {
   if (!has(name)) return std::string(otherwise);
@@ -72,7 +84,72 @@ Result<std::string> Hyperparameters::text_or(std::string_view name,
   return std::string(text);
 }
 
-Result<RopeSpec> Hyperparameters::rope(int64_t head_dimension, bool interleaved) const {
+Result<bool> Hyperparameters::flag_or(std::string_view name, bool otherwise) const {
+  if (!has(name)) return otherwise;
+  return file_.boolean(key(name));
+}
+
+Result<std::vector<bool>> Hyperparameters::pattern_or(std::string_view name, int64_t layers,
+                                                      int64_t period) const {
+  std::vector<bool> pattern(static_cast<size_t>(layers), false);
+  const gguf::Value* value = file_.find(key(name));
+  const auto* array = value != nullptr ? std::get_if<gguf::Array>(value) : nullptr;
+  if (array != nullptr && array->element_type == static_cast<uint32_t>(gguf::ValueType::kBool)) {
+    if (array->count != pattern.size())
+      return wrong(ErrorCode::kCorrupt, name, "{} elements for {} layers", array->count, layers);
+    for (size_t layer = 0; layer < pattern.size(); ++layer)
+      pattern[layer] = array->bytes[layer] != std::byte{0};
+    return pattern;
+  }
+  if (has(name)) {
+    SHOAL_ASSIGN(const auto values, file_.integers(key(name)));
+    if (values.size() == static_cast<size_t>(layers)) {
+      for (size_t layer = 0; layer < values.size(); ++layer) pattern[layer] = values[layer] != 0;
+      return pattern;
+    }
+    if (values.size() != 1 || values[0] < 0 || values[0] > kLargest) {
+      return wrong(ErrorCode::kCorrupt, name, "{} elements for {} layers", values.size(), layers);
+    }
+    period = values[0];
+  }
+  if (period == 0) return pattern;
+  for (int64_t layer = 0; layer < layers; ++layer)
+    pattern[static_cast<size_t>(layer)] = layer % period < period - 1;
+  return pattern;
+}
+
+Status Hyperparameters::scale_by_yarn(RopeSpec& rope, float factor, Yarn yarn) const {
+  SHOAL_ASSIGN(const int64_t trained, count("context_length"));
+  SHOAL_ASSIGN(const int64_t original, count_or("rope.scaling.original_context_length", trained));
+  SHOAL_ASSIGN(const float fast, positive_or("rope.scaling.yarn_beta_fast", 32.0f));
+  SHOAL_ASSIGN(const float slow, positive_or("rope.scaling.yarn_beta_slow", 1.0f));
+  SHOAL_ASSIGN(const float amplitude, positive_or("rope.scaling.attn_factor", 1.0f));
+  const double dimensions = rope.dimensions;
+  // The pair that turns `turns` times over the original context.
+  const auto pair_of = [&](double turns) {
+    constexpr double kTwoPi = 6.283185307179586;
+    return dimensions * std::log(static_cast<double>(original) / (turns * kTwoPi)) /
+           (2 * std::log(static_cast<double>(rope.base)));
+  };
+  double low = pair_of(static_cast<double>(fast));
+  double high = pair_of(static_cast<double>(slow));
+  if (yarn.rounded) {
+    low = std::floor(low);
+    high = std::ceil(high);
+  }
+  low = std::max(low, 0.0);
+  high = std::min(high, dimensions - 1);
+  for (int pair = 0; pair < rope.dimensions / 2; ++pair) {
+    const double ramp = std::clamp((pair - low) / std::max(high - low, 0.001), 0.0, 1.0);
+    rope.frequency_scales.push_back(ramp / static_cast<double>(factor) + (1 - ramp));
+  }
+  rope.amplitude = amplitude;
+  if (yarn.amplifies)
+    rope.amplitude *= static_cast<float>(1 + 0.1 * std::log(static_cast<double>(factor)));
+  return {};
+}
+
+Result<RopeSpec> Hyperparameters::rope(int64_t head_dimension, bool interleaved, Yarn yarn) const {
   RopeSpec rope{};
   SHOAL_ASSIGN(const int64_t dimensions, count_or("rope.dimension_count", head_dimension));
   if (dimensions % 2 != 0 || dimensions > head_dimension) {
@@ -92,9 +169,11 @@ Result<RopeSpec> Hyperparameters::rope(int64_t head_dimension, bool interleaved)
     if (!std::isfinite(rope.position_scale) || rope.position_scale == 0) {
       return wrong(ErrorCode::kCorrupt, "rope.scaling.factor", "{} cannot scale positions", factor);
     }
-  } else if (scaling != "none") {
+  } else if (scaling == "yarn") {
+    SHOAL_TRY(scale_by_yarn(rope, factor, yarn));
+  } else if (scaling != "none" && scaling != "longrope") {  // that one is known by its tensors
     return wrong(ErrorCode::kUnsupported, "rope.scaling.type",
-                 "{} scaling is not supported; supported are none and linear",
+                 "{} scaling is not supported; supported are none, linear, yarn and longrope",
                  gguf::printable(scaling));
   }
   return rope;

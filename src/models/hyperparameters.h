@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
 #include "gguf/gguf.h"
@@ -28,10 +29,27 @@ class Hyperparameters {
   // A finite number above zero, as a float.
   Result<float> positive(std::string_view name) const;
   Result<float> positive_or(std::string_view name, float otherwise) const;
+  Result<float> number_or(std::string_view name, float otherwise) const;  // finite
   Result<std::string> text_or(std::string_view name, std::string_view otherwise) const;
 
-  // Rotary embedding by rope.* keys for heads of this dimension; scaling none or linear.
-  Result<RopeSpec> rope(int64_t head_dimension, bool interleaved) const;
+  Result<bool> flag_or(std::string_view name, bool otherwise) const;
+  // One element per layer, or none when the key is absent; an integer n means that every n-th layer
+  // (the last of n) is false and the others true.
+  Result<std::vector<bool>> pattern_or(std::string_view name, int64_t layers, int64_t period) const;
+
+  // Rotary embedding by rope.* keys for heads of this dimension. Scaling none, linear or YaRN
+  // (Peng et al., YaRN, 2023).
+  struct Yarn {
+    bool rounded = true;    // the ramp's ends lie on whole pairs
+    bool amplifies = true;  // cosines and sines grow by 0.1 ln(factor) + 1
+  };
+  Result<RopeSpec> rope(int64_t head_dimension, bool interleaved) const {
+    return rope(head_dimension, interleaved, Yarn{});
+  }
+  Result<RopeSpec> rope(int64_t head_dimension, bool interleaved, Yarn yarn) const;
+
+  const gguf::File& file() const { return file_; }
+  bool has_tensor(std::string_view name) const { return file_.find_tensor(name) != nullptr; }
 
   template <typename... Args>
   std::unexpected<Error> wrong(ErrorCode code, std::string_view name,
@@ -43,6 +61,7 @@ class Hyperparameters {
  private:
   std::string key(std::string_view name) const { return fmt::format("{}.{}", prefix_, name); }
   std::unexpected<Error> missing(std::string_view name) const;
+  Status scale_by_yarn(RopeSpec& rope, float factor, Yarn yarn) const;
 
   const gguf::File& file_;
   std::string prefix_;

@@ -3,6 +3,7 @@
 // any thread.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -18,41 +19,114 @@
 
 namespace shoal {
 
+// A mixture of experts in the feed-forward part of layers. count 0: none.
+struct Mixture {
+  int64_t count = 0;
+  int64_t width = 0;         // feed-forward columns of an expert
+  int64_t shared_width = 0;  // of the expert that every row goes to; 0: none
+  int64_t dense_layers = 0;  // the first layers, which have a feed-forward of their own instead
+  Routing routing;           // selection_bias unset here
+};
+
+// Multi-head latent attention (DeepSeek-AI, DeepSeek-V2, 2024). rank 0: none.
+struct Latent {
+  int64_t rank = 0;        // of what is cached of keys and values
+  int64_t query_rank = 0;  // 0: queries are projected at once
+  int64_t nope = 0;        // elements of a head that are not rotated
+  int64_t rope = 0;        // those that are; one such key is shared by all heads
+  int64_t value = 0;       // elements of a head's value
+};
+
 // Hyperparameters, checked against the tensors: after describe() every tensor that a program names
 // exists with its shape.
 struct ModelDescription {
   std::string architecture;  // "llama"
   std::string name;          // general.name, or the file's name
-  int64_t layer_count;
-  int64_t hidden;
-  int64_t feed_forward;
-  int64_t head_count;
-  int64_t kv_head_count;
-  int64_t head_dimension;
-  int64_t vocabulary_size;
-  int64_t context_length;  // trained
-  float norm_epsilon;
-  RopeSpec rope;                // frequency_factors unset here
-  bool has_rope_factors;        // rope_freqs.weight
-  bool tied_embedding;          // no output.weight
-  bool has_query_bias = false;  // attn_q.bias, and so on; of all layers or of none
-  bool has_key_bias = false;
-  bool has_value_bias = false;
-  uint64_t file_bytes;
+  int64_t layer_count = 0;
+  int64_t unused_layers = 0;  // behind those, for drafting: their tensors are left alone
+  int64_t hidden = 0;
+  int64_t feed_forward = 0;  // of layers without experts; 0: there are none
+  int64_t head_count = 0;
+  int64_t kv_head_count = 0;
+  int64_t head_dimension = 0;
+  int64_t vocabulary_size = 0;
+  int64_t context_length = 0;  // trained
+  float norm_epsilon = 0;
+  RopeSpec rope;                       // frequency_factors unset here
+  std::optional<RopeSpec> local_rope;  // of layers with a window, where it differs
+  std::string rope_factors;            // the tensor that holds frequency factors; empty: none
+  std::string long_rope_factors;       // that for contexts over the original length
+  int64_t original_context = 0;
+  int64_t window = 0;                // of the layers that have one
+  std::vector<bool> windowed;        // by layer; empty: none
+  std::vector<bool> unrotated;       // by layer; empty: none
+  float attention_scale = 0;         // of scores
+  float attention_cap = 0;           // soft cap of scores; 0: none
+  float query_growth = 0;            // of queries with each original context, by its logarithm
+  float logit_cap = 0;               // soft cap of logits
+  float embedding_scale = 1;         // of embeddings,
+  float residual_scale = 1;          // of what a block adds
+  float logit_scale = 1;             // and of logits
+  bool tied_embedding = false;       // no output.weight
+  std::vector<std::string> present;  // the names of optional tensor rules that the file follows
+  Mixture mixture;
+  Latent latent;
+  uint64_t file_bytes = 0;
+
+  bool has(std::string_view optional_rule) const;
+  bool is_windowed(int64_t layer) const {
+    return !windowed.empty() && windowed[static_cast<size_t>(layer)];
+  }
+  bool is_mixture(int64_t layer) const {
+    return mixture.count > 0 && layer >= mixture.dense_layers;
+  }
+  int64_t queries_per_kv_head() const { return head_count / kv_head_count; }
 };
 
 Result<ModelDescription> describe(const gguf::File& file);
-std::string supported_architectures();  // "llama", for sentences
+std::string supported_architectures();  // "llama, qwen2", for sentences
 
-// One rank's part: contiguous, in units that the model allows.
+// What a model is divided by.
+enum class CutKind : uint8_t {
+  kHeads,         // query heads, with the KV heads that they read
+  kExperts,       // columns inside each expert
+  kSharedExpert,  // columns of the expert that every row goes to
+  kFeedForward,   // columns of the hidden feed-forward layer
+  kVocabulary,    // rows of the embedding and the head
+};
+inline constexpr std::array kCutKinds = {CutKind::kHeads, CutKind::kExperts, CutKind::kSharedExpert,
+                                         CutKind::kFeedForward, CutKind::kVocabulary};
+std::string_view cut_kind_name(CutKind kind);   // "heads", "experts": the names in JSON
+std::string_view cut_kind_words(CutKind kind);  // "attention heads", for sentences
+
+// One rank's part: a contiguous range of each kind, empty only where the model has none of it.
 struct RankCut {
-  Range kv_heads;      // with the query heads that use them
-  Range feed_forward;  // columns of the hidden feed-forward layer, multiples of 32
-  Range vocabulary;    // rows of the embedding and the head
+  std::array<Range, kCutKinds.size()> ranges = {};
+  Range& operator[](CutKind kind) { return ranges[static_cast<size_t>(kind)]; }
+  const Range& operator[](CutKind kind) const { return ranges[static_cast<size_t>(kind)]; }
   bool operator==(const RankCut&) const = default;
 };
 Json to_json(const RankCut& cut);
 Result<RankCut> rank_cut_from_json(const Json& json);
+
+// One kind of part, as far as cutting it goes.
+struct CutFacts {
+  int64_t count = 0;             // 0: the model has none
+  int64_t unit = 1;              // borders fall on its multiples, or at the end
+  int64_t finest_unit = 1;       // where there are too few units: KV heads are then held twice
+  uint64_t bytes_each = 0;       // of the file's tensors, all layers
+  uint64_t read_bytes_each = 0;  // of these what a step of one row reads on average
+  bool operator==(const CutFacts&) const = default;
+};
+
+// Layers that keep the same kind of history (tensor/program.h).
+struct CacheFacts {
+  int64_t layer_count = 0;
+  int64_t head_dimension = 0;
+  int64_t window = 0;   // 0: everything is kept
+  bool latent = false;  // one key on every rank, no values
+  bool operator==(const CacheFacts&) const = default;
+};
 
 // What placement and `inspect` need to know of a model, small enough to send to every node. Sizes
 // are those of the file's tensors; a backend's repacked weights differ by a few percent.
@@ -64,50 +138,57 @@ struct ModelCard {
   uint64_t parameter_count = 0;
   int64_t layer_count = 0;
   int64_t hidden = 0;
-  int64_t feed_forward = 0;
   int64_t head_count = 0;
   int64_t kv_head_count = 0;
   int64_t head_dimension = 0;
-  int64_t vocabulary_size = 0;
   int64_t context_length = 0;
+  int64_t expert_count = 0;  // 0: none
+  int64_t experts_used = 0;
   bool tied_embedding = false;
-  uint64_t attention_bytes_per_kv_head = 0;    // all layers, with the query heads that use it
-  uint64_t feed_forward_bytes_per_column = 0;  // all layers: gate, up and down
-  uint64_t vocabulary_bytes_per_row = 0;       // embedding and head; a tied table once
-  uint64_t head_bytes_per_row = 0;  // of the above, what every step reads: the head, tied or not
-  uint64_t replicated_bytes = 0;    // norms and the like, on every rank
+  std::array<CutFacts, kCutKinds.size()> cuts = {};
+  std::vector<CacheFacts> caches;
+  uint64_t kv_weight_bytes_each = 0;  // of key and value weights, per KV head
+  uint64_t replicated_bytes = 0;      // norms and the like, on every rank
+  const CutFacts& operator[](CutKind kind) const { return cuts[static_cast<size_t>(kind)]; }
+  CutFacts& operator[](CutKind kind) { return cuts[static_cast<size_t>(kind)]; }
   bool operator==(const ModelCard&) const = default;
 };
 ModelCard model_card(const gguf::File& file, const ModelDescription& description);
 Json to_json(const ModelCard& card);
 Result<ModelCard> model_card_from_json(const Json& json);
 
+// The KV heads that a range of query heads reads.
+Range kv_heads_of(Range heads, int64_t head_count, int64_t kv_head_count);
+
 // What a cut keeps nearest to the shares.
 enum class Balance {
   // Each kind of weight by itself. Every half layer ends in an all-reduce, for which the fast wait:
-  // a rank that holds more
-  // than its share of the heads is not helped by holding less of the feed-forward, so this is the
-  // fastest.
+  // a rank that holds more than its share of the heads is not helped by holding less of the
+  // feed-forward, so this is the fastest.
   kEachKind,
-  // The weights read per step in all: where KV heads are few and coarse, feed-forward and
-  // vocabulary make up for them. For
-  // ranks whose memory, not speed, sets the shares.
+  // The weights read per step in all: where heads are few and coarse, feed-forward and vocabulary
+  // make up for them. For ranks whose memory, not speed, sets the shares.
   kTotal,
 };
 // Cuts a model in proportion to `shares` (positive, one per rank), every rank with at least one
-// unit of each kind: whole KV heads (several where their columns are no multiple of 32), 32
-// feed-forward columns, 32 rows of the vocabulary; the last unit may be smaller. kDoesNotFit names
-// the unit of which there are too few ("3 KV heads cannot be cut over 4 ranks").
+// unit of each kind that the model has. kDoesNotFit names the unit of which there are too few ("2
+// attention heads cannot be cut over 4 ranks").
 Result<std::vector<RankCut>> partition(const ModelCard& card, std::span<const double> shares,
                                        Balance balance = Balance::kEachKind);
+// How many ranks a model can be cut over at most.
+int64_t most_ranks(const ModelCard& card);
 
 // Bytes of the weights that a rank with this cut holds.
 uint64_t weight_bytes(const ModelCard& card, const RankCut& cut);
-// KV cache bytes per position of a sequence on a rank with this cut.
-uint64_t kv_bytes_per_token(const ModelCard& card, const RankCut& cut, KvType type);
+// KV cache bytes of one sequence of `positions` on a rank with this cut; at most 2^60. Layers with
+// a window keep no more than it and `step_rows` positions.
+uint64_t kv_bytes(const ModelCard& card, const RankCut& cut, KvType type, int64_t positions,
+                  int64_t step_rows);
 
-// The program of the rank with this cut. The same for a group of one, whose cut is everything.
-Result<Program> build_program(const ModelDescription& description, const RankCut& cut);
+// The program of the rank with this cut, to run with this context. The same for a group of one,
+// whose cut is everything.
+Result<Program> build_program(const ModelDescription& description, const RankCut& cut,
+                              int64_t context);
 RankCut whole(const ModelCard& card);
 
 }  // namespace shoal

@@ -5,7 +5,6 @@
 #include <vector>
 
 #include "models/model.h"
-#include "models/tensor_rules.h"
 
 namespace shoal {
 namespace {
@@ -69,14 +68,6 @@ std::vector<Range> ranges_of(std::span<const int64_t> counts, int64_t unit, int6
   return ranges;
 }
 
-Status check_enough(int64_t total, int64_t unit, size_t ranks, std::string_view one,
-                    std::string_view many) {
-  if (unit_count(total, unit) >= static_cast<int64_t>(ranks)) return {};
-  return fail(ErrorCode::kDoesNotFit, "{} {}{} cannot be cut over {} ranks", total,
-              total == 1 ? one : many, unit == 1 ? "" : fmt::format(" in units of {}", unit),
-              ranks);
-}
-
 // What is left of each rank's share once these bytes are given: the proportions for the next kind
 // of weight.
 std::vector<double> remaining_shares(std::span<const double> wanted_bytes,
@@ -96,47 +87,64 @@ void give(std::vector<double>& given_bytes, std::span<const Range> ranges, uint6
   }
 }
 
+// A query head with its share of the KV head that it reads.
+uint64_t read_bytes_each(const ModelCard& card, CutKind kind) {
+  const uint64_t bytes = card[kind].read_bytes_each;
+  if (kind != CutKind::kHeads) return bytes;
+  return bytes + card.kv_weight_bytes_each * static_cast<uint64_t>(card.kv_head_count) /
+                     static_cast<uint64_t>(card.head_count);
+}
+
 }  // namespace
+
+int64_t most_ranks(const ModelCard& card) {
+  int64_t most = INT32_MAX;
+  for (const CutFacts& facts : card.cuts) {
+    if (facts.count > 0) most = std::min(most, unit_count(facts.count, facts.finest_unit));
+  }
+  return most;
+}
 
 Result<std::vector<RankCut>> partition(const ModelCard& card, std::span<const double> shares,
                                        Balance balance) {
-  if (card.kv_head_count < 1 || card.head_count < card.kv_head_count || card.head_dimension < 1 ||
-      card.feed_forward < 1 || card.vocabulary_size < 1) {
+  if (card.kv_head_count < 1 || card.head_count < card.kv_head_count ||
+      card[CutKind::kHeads].count < 1 || card[CutKind::kVocabulary].count < 1) {
     return fail(ErrorCode::kInvalidArgument,
                 "the model card of '{}' lacks the counts that a cut needs", card.name);
   }
   SHOAL_ASSIGN(std::vector<double> part, normalised(shares));
   const size_t ranks = part.size();
-  const int64_t head_unit = kv_head_unit(card.head_count, card.kv_head_count, card.head_dimension);
-  SHOAL_TRY(check_enough(card.kv_head_count, head_unit, ranks, "KV head", "KV heads"));
-  SHOAL_TRY(check_enough(card.feed_forward, kCutUnit, ranks, "feed-forward column",
-                         "feed-forward columns"));
-  SHOAL_TRY(check_enough(card.vocabulary_size, kCutUnit, ranks, "row of vocabulary",
-                         "rows of vocabulary"));
-
-  const double all_bytes =
-      static_cast<double>(card.attention_bytes_per_kv_head) *
-          static_cast<double>(card.kv_head_count) +
-      static_cast<double>(card.feed_forward_bytes_per_column) *
-          static_cast<double>(card.feed_forward) +
-      static_cast<double>(card.head_bytes_per_row) * static_cast<double>(card.vocabulary_size);
+  const auto ranks_count = static_cast<int64_t>(ranks);
+  double all_bytes = 0;
+  for (const CutKind kind : kCutKinds) {
+    const CutFacts& facts = card[kind];
+    if (facts.count == 0) continue;
+    if (unit_count(facts.count, facts.finest_unit) < ranks_count) {
+      return fail(ErrorCode::kDoesNotFit, "{} {}{} cannot be cut over {} ranks", facts.count,
+                  cut_kind_words(kind),
+                  facts.finest_unit == 1 ? "" : fmt::format(" in units of {}", facts.finest_unit),
+                  ranks);
+    }
+    all_bytes +=
+        static_cast<double>(read_bytes_each(card, kind)) * static_cast<double>(facts.count);
+  }
   std::vector<double> wanted_bytes;
   for (const double share : part) wanted_bytes.push_back(share * all_bytes);
   std::vector<double> given_bytes(ranks, 0.0);
 
-  const auto cut = [&](int64_t total, int64_t unit, uint64_t bytes_each) {
-    auto ranges = ranges_of(apportion(unit_count(total, unit), part), unit, total);
-    give(given_bytes, ranges, bytes_each);
-    if (balance == Balance::kTotal) part = remaining_shares(wanted_bytes, given_bytes);
-    return ranges;
-  };
+  std::vector<RankCut> cuts(ranks);
   // From coarse to fine, so that under kTotal each makes up for the rounding of those before it.
-  const auto heads = cut(card.kv_head_count, head_unit, card.attention_bytes_per_kv_head);
-  const auto columns = cut(card.feed_forward, kCutUnit, card.feed_forward_bytes_per_column);
-  const auto rows = cut(card.vocabulary_size, kCutUnit, card.head_bytes_per_row);
-  std::vector<RankCut> cuts;
-  for (size_t rank = 0; rank < ranks; ++rank)
-    cuts.push_back({heads[rank], columns[rank], rows[rank]});
+  for (const CutKind kind : kCutKinds) {
+    const CutFacts& facts = card[kind];
+    if (facts.count == 0) continue;
+    const bool enough = unit_count(facts.count, facts.unit) >= ranks_count;
+    const int64_t unit = enough ? facts.unit : facts.finest_unit;
+    const auto ranges =
+        ranges_of(apportion(unit_count(facts.count, unit), part), unit, facts.count);
+    give(given_bytes, ranges, read_bytes_each(card, kind));
+    if (balance == Balance::kTotal) part = remaining_shares(wanted_bytes, given_bytes);
+    for (size_t rank = 0; rank < ranks; ++rank) cuts[rank][kind] = ranges[rank];
+  }
   return cuts;
 }
 

@@ -26,7 +26,8 @@ std::vector<int64_t> trimmed(std::vector<int64_t> dimensions) {
 Status check_tensor(const gguf::File& file, const ModelDescription& model, const TensorRule& rule,
                     const gguf::TensorInfo& tensor) {
   const std::vector<int64_t> expected =
-      trimmed({extent_size(rule.columns, model), extent_size(rule.rows, model)});
+      trimmed({extent_size(rule.columns, model), extent_size(rule.rows, model),
+               extent_size(rule.matrices, model)});
   if (trimmed(tensor.dimensions) != expected) {
     return fail(ErrorCode::kCorrupt,
                 "{}: the tensor {} has the shape [{}] where the metadata asks for [{}]",
@@ -43,15 +44,37 @@ Status check_tensor(const gguf::File& file, const ModelDescription& model, const
   return {};
 }
 
+// Of a layer behind those that run.
+bool is_unused(const ModelDescription& model, std::string_view tensor) {
+  for (int64_t layer = 0; layer < model.unused_layers; ++layer) {
+    if (tensor.starts_with(fmt::format("blk.{}.", model.layer_count + layer))) return true;
+  }
+  return false;
+}
+
+// The first layer that a rule speaks of.
+int64_t first_layer(const TensorRule& rule, const ModelDescription& model) {
+  return rule.layers == InLayers::kMixture
+             ? std::min(model.mixture.dense_layers, model.layer_count - 1)
+             : 0;
+}
+
 Status check_name(const gguf::File& file, const ModelDescription& model,
                   std::span<const TensorRule> rules, const gguf::TensorInfo& tensor) {
   const auto match = match_rule(rules, tensor.name);
+  if (is_unused(model, tensor.name)) return {};
   if (!match) {
     return fail(ErrorCode::kUnsupported,
                 "{}: the tensor {} is not one that Shoal knows in a model of the architecture {}; "
                 "supported are {}",
                 file.path(), gguf::printable(tensor.name), model.architecture,
                 list_of_names(rules));
+  }
+  if (match->rule->per_layer() && !match->rule->applies(model, match->layer) &&
+      match->layer < model.layer_count) {
+    return fail(ErrorCode::kCorrupt, "{}: the tensor {} does not belong in layer {}, which has {}",
+                file.path(), gguf::printable(tensor.name), match->layer,
+                model.is_mixture(match->layer) ? "experts" : "no experts");
   }
   if (match->rule->per_layer() && match->layer >= model.layer_count) {
     return fail(ErrorCode::kCorrupt,
@@ -64,48 +87,126 @@ Status check_name(const gguf::File& file, const ModelDescription& model,
 }  // namespace
 
 int64_t extent_size(Extent extent, const ModelDescription& model) {
+  const Latent& latent = model.latent;
+  const int64_t kv = model.kv_head_count * model.head_dimension;
   switch (extent) {
     case Extent::kOne:
+    case Extent::kSingle:
       return 1;
     case Extent::kHidden:
       return model.hidden;
+    case Extent::kHeads:
+      return model.head_count;
+    case Extent::kHeadDimension:
+      return model.head_dimension;
     case Extent::kQuery:
       return model.head_count * model.head_dimension;
     case Extent::kKeyValue:
-      return model.kv_head_count * model.head_dimension;
+      return kv;
+    case Extent::kQueryKeyValue:
+      return model.head_count * model.head_dimension + 2 * kv;
     case Extent::kFeedForward:
       return model.feed_forward;
+    case Extent::kGateUp:
+      return 2 * model.feed_forward;
+    case Extent::kExpertCount:
+      return model.mixture.count;
+    case Extent::kExpertWidth:
+      return model.mixture.width;
+    case Extent::kSharedWidth:
+      return model.mixture.shared_width;
     case Extent::kVocabulary:
       return model.vocabulary_size;
     case Extent::kRopePairs:
       return model.rope.dimensions / 2;
+    case Extent::kQueryRank:
+      return latent.query_rank;
+    case Extent::kLatentQuery:
+      return model.head_count * (latent.nope + latent.rope);
+    case Extent::kLatentAndRope:
+      return latent.rank + latent.rope;
+    case Extent::kLatentRank:
+      return latent.rank;
+    case Extent::kLatentKeyValue:
+      return model.head_count * (latent.nope + latent.value);
+    case Extent::kLatentNope:
+      return latent.nope;
+    case Extent::kLatentValue:
+      return latent.value;
+    case Extent::kLatentOutput:
+      return model.head_count * latent.value;
   }
   SHOAL_CHECK(false);
   return 0;
 }
 
-std::vector<Range> extent_cut(Extent extent, const ModelDescription& model, const RankCut& cut) {
-  const auto scaled = [](Range range, int64_t by) {
-    return Range{range.begin * by, range.end * by};
-  };
-  const int64_t kv_columns = model.head_dimension;
-  Range part{0, extent_size(extent, model)};
-  if (extent == Extent::kQuery)
-    part = scaled(cut.kv_heads, model.head_count / model.kv_head_count * kv_columns);
-  if (extent == Extent::kKeyValue) part = scaled(cut.kv_heads, kv_columns);
-  if (extent == Extent::kFeedForward) part = cut.feed_forward;
-  if (extent == Extent::kVocabulary) part = cut.vocabulary;
-  if (part.size() == extent_size(extent, model)) return {};
-  return {part};
+std::optional<CutKind> extent_kind(Extent extent) {
+  switch (extent) {
+    case Extent::kHeads:
+    case Extent::kQuery:
+    case Extent::kKeyValue:
+    case Extent::kQueryKeyValue:
+    case Extent::kLatentQuery:
+    case Extent::kLatentKeyValue:
+    case Extent::kLatentOutput:
+      return CutKind::kHeads;
+    case Extent::kFeedForward:
+    case Extent::kGateUp:
+      return CutKind::kFeedForward;
+    case Extent::kExpertWidth:
+      return CutKind::kExperts;
+    case Extent::kSharedWidth:
+      return CutKind::kSharedExpert;
+    case Extent::kVocabulary:
+      return CutKind::kVocabulary;
+    default:
+      return std::nullopt;
+  }
 }
 
-Part TensorRule::part() const {
-  for (const Extent extent : {rows, columns}) {
-    if (extent == Extent::kQuery || extent == Extent::kKeyValue) return Part::kAttention;
-    if (extent == Extent::kFeedForward) return Part::kFeedForward;
-    if (extent == Extent::kVocabulary) return Part::kVocabulary;
+std::vector<Range> extent_cut(Extent extent, const ModelDescription& model, const RankCut& cut) {
+  const std::optional<CutKind> kind = extent_kind(extent);
+  if (!kind) return {};
+  const auto scaled = [](Range range, int64_t by, int64_t from = 0) {
+    return Range{from + range.begin * by, from + range.end * by};
+  };
+  const Range part = cut[*kind];
+  const Range kv = kv_heads_of(cut[CutKind::kHeads], model.head_count, model.kv_head_count);
+  const int64_t dimension = model.head_dimension;
+  const int64_t queries = model.head_count * dimension;
+  const int64_t keys = model.kv_head_count * dimension;
+  std::vector<Range> ranges = {part};
+  if (extent == Extent::kQuery) ranges = {scaled(part, dimension)};
+  if (extent == Extent::kKeyValue) ranges = {scaled(kv, dimension)};
+  if (extent == Extent::kQueryKeyValue) {
+    ranges = {scaled(part, dimension), scaled(kv, dimension, queries),
+              scaled(kv, dimension, queries + keys)};
   }
-  return Part::kReplicated;
+  if (extent == Extent::kGateUp) ranges = {part, scaled(part, 1, model.feed_forward)};
+  if (extent == Extent::kLatentQuery)
+    ranges = {scaled(part, model.latent.nope + model.latent.rope)};
+  if (extent == Extent::kLatentOutput) ranges = {scaled(part, model.latent.value)};
+  if (extent == Extent::kLatentKeyValue)
+    ranges = {scaled(part, model.latent.nope + model.latent.value)};
+  if (kept(ranges, 0) == extent_size(extent, model)) return {};
+  return ranges;
+}
+
+bool TensorRule::applies(const ModelDescription& model, int64_t layer) const {
+  if (layers == InLayers::kEvery) return true;
+  return model.is_mixture(layer) == (layers == InLayers::kMixture);
+}
+
+WeightUse TensorRule::use() const {
+  if (matrices != Extent::kOne) return WeightUse::kMatrices;
+  return rows == Extent::kOne || name.ends_with(".bias") ? WeightUse::kVector : WeightUse::kMatrix;
+}
+
+std::optional<CutKind> TensorRule::kind() const {
+  for (const Extent extent : {rows, columns, matrices}) {
+    if (const auto divides = extent_kind(extent)) return divides;
+  }
+  return std::nullopt;
 }
 
 std::string tensor_name(const TensorRule& rule, int64_t layer) {
@@ -121,9 +222,9 @@ std::optional<RuleMatch> match_rule(std::span<const TensorRule> rules, std::stri
     const auto [stop, error] = std::from_chars(rest.data() + 4, end, layer);
     if (error != std::errc() || stop == end || *stop != '.') return std::nullopt;
     rest = std::string_view(stop + 1, end);
-    if (layer < 0 || tensor_name(TensorRule{"*.", Extent::kOne, Extent::kOne, true}, layer).size() +
-                             rest.size() !=
-                         tensor.size()) {
+    if (layer < 0 ||
+        tensor_name(TensorRule{"*.", Extent::kOne, Extent::kOne}, layer).size() + rest.size() !=
+            tensor.size()) {
       return std::nullopt;  // "blk.-1." or "blk.01.": another name for the same layer
     }
   }
@@ -135,8 +236,15 @@ std::optional<RuleMatch> match_rule(std::span<const TensorRule> rules, std::stri
   return std::nullopt;
 }
 
-bool has_tensor(const gguf::File& file, const TensorRule& rule) {
-  return file.find_tensor(tensor_name(rule, 0)) != nullptr;
+std::vector<std::string> present_rules(const gguf::File& file, const ModelDescription& model,
+                                       std::span<const TensorRule> rules) {
+  std::vector<std::string> names;
+  for (const TensorRule& rule : rules) {
+    if (rule.required()) continue;
+    if (file.find_tensor(tensor_name(rule, first_layer(rule, model))) != nullptr)
+      names.emplace_back(rule.name);
+  }
+  return names;
 }
 
 Status check_tensors(const gguf::File& file, const ModelDescription& model,
@@ -144,17 +252,19 @@ Status check_tensors(const gguf::File& file, const ModelDescription& model,
   for (const gguf::TensorInfo& tensor : file.tensors())
     SHOAL_TRY(check_name(file, model, rules, tensor));
   for (const TensorRule& rule : rules) {
-    if (!rule.required && !has_tensor(file, rule)) {
-      // Optional and absent from layer 0: any other layer that has it makes the model uneven.
+    if (!rule.required() && !model.has(rule.name)) {
+      // Optional and absent from its first layer: another that has it makes the model uneven.
       for (const gguf::TensorInfo& tensor : file.tensors()) {
-        if (match_rule(rules, tensor.name)->rule != &rule) continue;
+        const auto match = match_rule(rules, tensor.name);
+        if (!match || match->rule != &rule || is_unused(model, tensor.name)) continue;
         return fail(ErrorCode::kCorrupt,
-                    "{}: the tensor {} is there but its like in layer 0 is not", file.path(),
-                    gguf::printable(tensor.name));
+                    "{}: the tensor {} is there but its like in layer {} is not", file.path(),
+                    gguf::printable(tensor.name), first_layer(rule, model));
       }
       continue;
     }
     for (int64_t layer = 0; layer < (rule.per_layer() ? model.layer_count : 1); ++layer) {
+      if (rule.per_layer() && !rule.applies(model, layer)) continue;
       const std::string name = tensor_name(rule, layer);
       const gguf::TensorInfo* tensor = file.find_tensor(name);
       if (tensor == nullptr) {
@@ -168,9 +278,8 @@ Status check_tensors(const gguf::File& file, const ModelDescription& model,
   return {};
 }
 
-int64_t kv_head_unit(int64_t head_count, int64_t kv_head_count, int64_t head_dimension) {
-  const int64_t columns = head_count / kv_head_count * head_dimension;
-  return std::min(kv_head_count, kCutUnit / std::gcd(columns, kCutUnit));
+int64_t head_unit(int64_t width, int64_t head_count) {
+  return std::min(head_count, kCutUnit / std::gcd(width, kCutUnit));
 }
 
 }  // namespace shoal

@@ -19,24 +19,55 @@
 namespace shoal {
 
 // What a dimension of a tensor counts.
-enum class Extent { kOne, kHidden, kQuery, kKeyValue, kFeedForward, kVocabulary, kRopePairs };
+enum class Extent : uint8_t {
+  kOne,     // as rows: the tensor is a vector
+  kSingle,  // a matrix of one row
+  kHidden,
+  kHeads,
+  kHeadDimension,
+  kQuery,          // heads x head dimension
+  kKeyValue,       // KV heads x head dimension
+  kQueryKeyValue,  // all three, one below the other
+  kFeedForward,
+  kGateUp,  // gate above up
+  kExpertCount,
+  kExpertWidth,
+  kSharedWidth,
+  kVocabulary,
+  kRopePairs,
+  kQueryRank,       // of latent attention:
+  kLatentQuery,     // heads x (nope + rope)
+  kLatentAndRope,   // rank + rope
+  kLatentRank,      // rank
+  kLatentKeyValue,  // heads x (nope + value)
+  kLatentNope,      // nope
+  kLatentValue,     // value
+  kLatentOutput,    // heads x value
+};
 
 int64_t extent_size(Extent extent, const ModelDescription& model);
 // The rank's part of it; empty for all of it.
 std::vector<Range> extent_cut(Extent extent, const ModelDescription& model, const RankCut& cut);
+// What divides it; nothing for what every rank holds whole.
+std::optional<CutKind> extent_kind(Extent extent);
 
-// What a cut divides, and so what a tensor's bytes belong to.
-enum class Part { kReplicated, kAttention, kFeedForward, kVocabulary };
+enum class Presence : uint8_t { kRequired, kOptional };  // optional: in all its layers or in none
+enum class InLayers : uint8_t { kEvery, kDense, kMixture };
 
 struct TensorRule {
   std::string_view name;  // a leading "*." stands for "blk.N." in every layer
-  Extent rows;            // kOne: a vector
+  Extent rows;
   Extent columns;
-  bool required;
+  Presence presence = Presence::kRequired;
+  InLayers layers = InLayers::kEvery;
+  Extent matrices = Extent::kOne;  // how many matrices lie one below the other; kOne: it is one
 
   bool per_layer() const { return name.starts_with("*."); }
-  WeightUse use() const { return rows == Extent::kOne ? WeightUse::kVector : WeightUse::kMatrix; }
-  Part part() const;
+  bool required() const { return presence == Presence::kRequired; }
+  bool applies(const ModelDescription& model, int64_t layer) const;
+  WeightUse use() const;
+  std::optional<CutKind> kind() const;
+  bool is_key_value() const { return rows == Extent::kKeyValue || columns == Extent::kKeyValue; }
 };
 
 std::string tensor_name(const TensorRule& rule, int64_t layer);
@@ -46,16 +77,19 @@ struct RuleMatch {
   int64_t layer;  // 0 for those outside layers
 };
 std::optional<RuleMatch> match_rule(std::span<const TensorRule> rules, std::string_view tensor);
-// An optional rule applies when the file has its tensor (in layer 0).
-bool has_tensor(const gguf::File& file, const TensorRule& rule);
+// The names of the optional rules that the file follows: those whose first tensor it has.
+std::vector<std::string> present_rules(const gguf::File& file, const ModelDescription& model,
+                                       std::span<const TensorRule> rules);
 
 // Every tensor of the file is known, in a layer that exists, of the right shape and of a type that
-// can be computed with; every required one is there; optional ones are in all layers or in none.
+// can be computed with; every required one is there; optional ones are in all their layers or in
+// none.
 Status check_tensors(const gguf::File& file, const ModelDescription& model,
                      std::span<const TensorRule> rules);
 
-// KV heads are cut in units that give the attention's output whole groups of 32 columns.
+// Columns of quantised tensors are cut in blocks of so many.
 inline constexpr int64_t kCutUnit = 32;
-int64_t kv_head_unit(int64_t head_count, int64_t kv_head_count, int64_t head_dimension);
+// The least number of heads of `width` columns that fills whole blocks.
+int64_t head_unit(int64_t width, int64_t head_count);
 
 }  // namespace shoal

@@ -7,6 +7,7 @@ namespace {
 
 constexpr int64_t kStepRows = 512;
 constexpr int64_t kWantedRows = 64;
+constexpr uint64_t kMostBytes = uint64_t{1} << 60;  // no machine has them, and sums stay exact
 
 // What a part of the program (attention, feed-forward, head) costs one rank.
 struct PartCost {
@@ -14,33 +15,50 @@ struct PartCost {
   double multiply_adds = 0;  // per row
 };
 
-int64_t query_heads_per_kv_head(const ModelCard& card) {
-  return std::max<int64_t>(1, card.head_count / std::max<int64_t>(1, card.kv_head_count));
+// Every kind of part is read once a step; a row of a matrix of its costs as many multiplications as
+// it has bytes, at the type's bits per weight.
+PartCost part_cost(const ModelCard& card, const RankCut& cut, CutKind kind) {
+  const auto count = static_cast<double>(cut[kind].size());
+  const double weights_per_byte = static_cast<double>(card.parameter_count) /
+                                  static_cast<double>(std::max<uint64_t>(1, card.file_bytes));
+  const double read = count * static_cast<double>(card[kind].read_bytes_each);
+  return {read, read * weights_per_byte};
 }
 
 PartCost attention_cost(const ModelCard& card, const RankCut& cut, KvType kv_type) {
-  const auto heads = static_cast<double>(cut.kv_heads.size());
-  const auto queries = static_cast<double>(query_heads_per_kv_head(card));
-  const auto history = static_cast<double>(kReferencePromptTokens);
-  const double width = static_cast<double>(card.head_dimension) * heads * card.layer_count;
-  PartCost cost;
-  cost.read_bytes = heads * static_cast<double>(card.attention_bytes_per_kv_head) +
-                    history * static_cast<double>(kv_bytes_per_token(card, cut, kv_type));
-  cost.multiply_adds = width * (static_cast<double>(card.hidden) * (2 * queries + 2) +
-                                history * queries);  // on average half the history, twice over it
+  PartCost cost = part_cost(card, cut, CutKind::kHeads);
+  const auto kv_heads = static_cast<double>(
+      kv_heads_of(cut[CutKind::kHeads], card.head_count, card.kv_head_count).size());
+  const double kv_weights = kv_heads * static_cast<double>(card.kv_weight_bytes_each);
+  const double weights_per_byte = static_cast<double>(card.parameter_count) /
+                                  static_cast<double>(std::max<uint64_t>(1, card.file_bytes));
+  cost.read_bytes += kv_weights + static_cast<double>(kv_bytes(card, cut, kv_type,
+                                                               kReferencePromptTokens, kStepRows));
+  cost.multiply_adds += kv_weights * weights_per_byte;
+  // On average half the history, once for scores and once for values.
+  for (const CacheFacts& cache : card.caches) {
+    cost.multiply_adds += static_cast<double>(cut[CutKind::kHeads].size()) *
+                          static_cast<double>(cache.head_dimension) *
+                          static_cast<double>(cache.layer_count) *
+                          static_cast<double>(kReferencePromptTokens);
+  }
   return cost;
 }
 
+// The slowest of these waits for nobody: experts, the shared one and the feed-forward of other
+// layers are all between two meetings.
 PartCost feed_forward_cost(const ModelCard& card, const RankCut& cut) {
-  const auto columns = static_cast<double>(cut.feed_forward.size());
-  return {columns * static_cast<double>(card.feed_forward_bytes_per_column),
-          columns * 3 * static_cast<double>(card.hidden) * card.layer_count};
+  PartCost sum;
+  for (const CutKind kind : {CutKind::kFeedForward, CutKind::kExperts, CutKind::kSharedExpert}) {
+    const PartCost part = part_cost(card, cut, kind);
+    sum.read_bytes += part.read_bytes;
+    sum.multiply_adds += part.multiply_adds;
+  }
+  return sum;
 }
 
 PartCost head_cost(const ModelCard& card, const RankCut& cut) {
-  const auto rows = static_cast<double>(cut.vocabulary.size());
-  return {rows * static_cast<double>(card.head_bytes_per_row),
-          rows * static_cast<double>(card.hidden)};
+  return part_cost(card, cut, CutKind::kVocabulary);
 }
 
 double seconds(const PartCost& cost, const NodeFacts& node, double rows) {
@@ -91,28 +109,25 @@ double decode_speed(const NodeFacts& node) {
                                      : node.read_bytes_per_s * kDecodeEfficiency;
 }
 
-uint64_t kv_bytes(int64_t context, int64_t sequences, uint64_t bytes_per_token) {
-  // A context and a card are somebody's word: what no machine has must not wrap around to little.
-  constexpr double kBeyondAnyMachine = 0x1p60;
-  const double bytes = static_cast<double>(context) * static_cast<double>(sequences) *
-                       static_cast<double>(bytes_per_token);
-  if (bytes >= kBeyondAnyMachine) return static_cast<uint64_t>(kBeyondAnyMachine);
-  return static_cast<uint64_t>(context) * static_cast<uint64_t>(sequences) * bytes_per_token;
-}
-
 RankNeed rank_need(const ModelCard& card, const RankCut& cut, int64_t context, int64_t sequences,
                    KvType kv_type) {
-  const auto queries = static_cast<uint64_t>(query_heads_per_kv_head(card));
+  const auto width = [&](CutKind kind) { return static_cast<uint64_t>(cut[kind].size()); };
   const auto head_width = static_cast<uint64_t>(card.head_dimension);
-  const auto heads = static_cast<uint64_t>(cut.kv_heads.size());
-  const uint64_t row_floats = 4 * static_cast<uint64_t>(card.hidden) +
-                              heads * head_width * (2 * queries + 2) +
-                              2 * static_cast<uint64_t>(cut.feed_forward.size());
-  const uint64_t wanted_floats =
-      static_cast<uint64_t>(card.hidden) + static_cast<uint64_t>(cut.vocabulary.size());
+  const auto kv_heads = static_cast<uint64_t>(
+      kv_heads_of(cut[CutKind::kHeads], card.head_count, card.kv_head_count).size());
+  const auto used = static_cast<uint64_t>(card.experts_used);
+  const uint64_t row_floats =
+      4 * static_cast<uint64_t>(card.hidden) +
+      head_width * (2 * width(CutKind::kHeads) + 2 * kv_heads) +
+      2 * (width(CutKind::kFeedForward) + width(CutKind::kSharedExpert)) +
+      used * (2 * width(CutKind::kExperts) + static_cast<uint64_t>(card.hidden));
+  const uint64_t wanted_floats = static_cast<uint64_t>(card.hidden) + width(CutKind::kVocabulary);
   RankNeed need;
   need.weight_bytes = weight_bytes(card, cut);
-  need.kv_bytes = kv_bytes(context, sequences, kv_bytes_per_token(card, cut, kv_type));
+  const uint64_t each = kv_bytes(card, cut, kv_type, context, kStepRows);
+  need.kv_bytes =
+      std::min(kMostBytes / static_cast<uint64_t>(std::max<int64_t>(1, sequences)), each) *
+      static_cast<uint64_t>(sequences);
   need.activation_bytes = sizeof(float) * (kStepRows * row_floats + kWantedRows * wanted_floats);
   need.memory_bytes =
       static_cast<uint64_t>(kRepackFactor * static_cast<double>(need.weight_bytes)) +

@@ -19,16 +19,15 @@ inline constexpr int64_t kReferenceAnswerTokens = 256;
 inline constexpr double kRepackFactor = 1.05;
 // Program, tokenizer, page tables, buffers of links.
 inline constexpr uint64_t kRankFixedBytes = 64ull << 20;
-// Share of the probe's bandwidth that quantised products reach in decode, where nobody has measured it.
+// Share of the probe's bandwidth that quantised products reach in decode, where nobody has measured
+// it.
 inline constexpr double kDecodeEfficiency = 0.85;
 // Bytes of weights per second that a node works through in decode.
 double decode_speed(const NodeFacts& node);
 // What a layer takes beside its bytes at one row: norms, rotation, quantising, barriers. Measured
-// as the difference between the probe and SmolLM2-135M (30 layers), one and two threads: 45 to 70 us.
+// as the difference between the probe and SmolLM2-135M (30 layers), one and two threads: 45 to 70
+// us.
 inline constexpr double kLayerFixedSeconds = 50e-6;
-
-// KV of `sequences` requests of `context` tokens at once; at most 2^60, whatever the figures.
-uint64_t kv_bytes(int64_t context, int64_t sequences, uint64_t bytes_per_token);
 
 // What a rank with this cut takes, in parts and in all.
 struct RankNeed {

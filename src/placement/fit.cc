@@ -5,30 +5,30 @@
 #include <cmath>
 #include <numeric>
 
-#include "models/tensor_rules.h"
-
 namespace shoal::placement {
 namespace {
 
 constexpr double kSmallestShare = 1e-6;
 
 // How many units of each kind a rank holds; ranges follow from the ranks before it.
-struct Counts {
-  int64_t kv_heads, feed_forward, vocabulary;
-};
+using Counts = std::array<int64_t, kCutKinds.size()>;
+
+int64_t& of(Counts& counts, CutKind kind) {
+  return counts[static_cast<size_t>(kind)];
+}
 
 RankCut cut_of(const Counts& counts) {
-  return {{0, counts.kv_heads}, {0, counts.feed_forward}, {0, counts.vocabulary}};
+  RankCut cut;
+  for (size_t kind = 0; kind < counts.size(); ++kind) cut.ranges[kind] = {0, counts[kind]};
+  return cut;
 }
 
 std::vector<RankCut> cuts_of(std::span<const Counts> counts) {
   std::vector<RankCut> cuts;
   RankCut last{};
-  const auto next = [](Range& range, int64_t count) { range = {range.end, range.end + count}; };
   for (const Counts& mine : counts) {
-    next(last.kv_heads, mine.kv_heads);
-    next(last.feed_forward, mine.feed_forward);
-    next(last.vocabulary, mine.vocabulary);
+    for (size_t kind = 0; kind < mine.size(); ++kind)
+      last.ranges[kind] = {last.ranges[kind].end, last.ranges[kind].end + mine[kind]};
     cuts.push_back(last);
   }
   return cuts;
@@ -40,7 +40,6 @@ struct Problem {
   int64_t context;
   int64_t sequences;
   KvType kv_type;
-  int64_t kv_head_step;
 
   RankNeed need(const Counts& counts) const {
     return rank_need(card, cut_of(counts), context, sequences, kv_type);
@@ -54,18 +53,23 @@ struct Problem {
 
 // One kind of unit that may move from rank to rank, finest first.
 struct UnitKind {
-  int64_t Counts::* count;
+  CutKind kind;
   int64_t step;
 };
-std::array<UnitKind, 3> unit_kinds(const Problem& problem) {
-  return {{{&Counts::feed_forward, kCutUnit},
-           {&Counts::vocabulary, kCutUnit},
-           {&Counts::kv_heads, problem.kv_head_step}}};
+std::vector<UnitKind> unit_kinds(const Problem& problem) {
+  std::vector<UnitKind> kinds;
+  for (const CutKind kind : {CutKind::kFeedForward, CutKind::kExperts, CutKind::kVocabulary,
+                             CutKind::kSharedExpert, CutKind::kHeads}) {
+    const CutFacts& facts = problem.card[kind];
+    const bool enough = facts.count / facts.unit >= static_cast<int64_t>(problem.nodes.size());
+    if (facts.count > 0) kinds.push_back({kind, enough ? facts.unit : facts.finest_unit});
+  }
+  return kinds;
 }
 
 double bytes_of_step(const Problem& problem, Counts counts, const UnitKind& kind) {
   const double with = static_cast<double>(problem.need(counts).memory_bytes);
-  counts.*kind.count -= kind.step;
+  of(counts, kind.kind) -= kind.step;
   return with - static_cast<double>(problem.need(counts).memory_bytes);
 }
 
@@ -73,7 +77,7 @@ double bytes_of_step(const Problem& problem, Counts counts, const UnitKind& kind
 // move.
 bool relieve(const Problem& problem, std::vector<Counts>& counts, size_t from, size_t to,
              const UnitKind& kind) {
-  const int64_t spare_steps = (counts[from].*kind.count - 1) / kind.step;  // one unit stays
+  const int64_t spare_steps = (of(counts[from], kind.kind) - 1) / kind.step;  // one unit stays
   if (spare_steps < 1) return false;
   const double step_bytes = bytes_of_step(problem, counts[from], kind);
   if (step_bytes <= 0) return false;
@@ -86,12 +90,12 @@ bool relieve(const Problem& problem, std::vector<Counts>& counts, size_t from, s
   int64_t steps = std::min({spare_steps, wanted, taken});
   for (; steps > 0; --steps) {
     Counts fuller = counts[to];
-    fuller.*kind.count += steps * kind.step;
+    of(fuller, kind.kind) += steps * kind.step;
     if (problem.room(to, fuller) >= 0) break;
   }
   if (steps < 1) return false;
-  counts[from].*kind.count -= steps * kind.step;
-  counts[to].*kind.count += steps * kind.step;
+  of(counts[from], kind.kind) -= steps * kind.step;
+  of(counts[to], kind.kind) += steps * kind.step;
   return true;
 }
 
@@ -122,7 +126,7 @@ void settle(const Problem& problem, std::vector<Counts>& counts) {
 }
 
 std::vector<double> wanted_shares(const Problem& problem) {
-  const double fixed = static_cast<double>(problem.need({0, 0, 0}).memory_bytes);
+  const double fixed = static_cast<double>(problem.need(Counts{}).memory_bytes);
   const RankCut all = whole(problem.card);
   const double variable = static_cast<double>(rank_need(problem.card, all, problem.context,
                                                         problem.sequences, problem.kv_type)
@@ -189,7 +193,8 @@ Result<std::vector<RankCut>> cut_group(const Problem& problem, std::span<const d
   SHOAL_ASSIGN(const std::vector<RankCut> cuts, partition(problem.card, shares, balance));
   std::vector<Counts> counts;
   for (const RankCut& cut : cuts) {
-    counts.push_back({cut.kv_heads.size(), cut.feed_forward.size(), cut.vocabulary.size()});
+    Counts& mine = counts.emplace_back();
+    for (size_t kind = 0; kind < mine.size(); ++kind) mine[kind] = cut.ranges[kind].size();
   }
   settle(problem, counts);
   return cuts_of(counts);
@@ -217,9 +222,7 @@ Fit judge(const Problem& problem, std::vector<RankCut> cuts) {
 
 Result<Fit> fit_group(const ModelCard& card, std::span<const NodeFacts* const> nodes,
                       int64_t context, int64_t sequences, KvType kv_type) {
-  const Problem problem{
-      card,      nodes,   context,
-      sequences, kv_type, kv_head_unit(card.head_count, card.kv_head_count, card.head_dimension)};
+  const Problem problem{card, nodes, context, sequences, kv_type};
   if (nodes.size() == 1) return judge(problem, {whole(card)});
   std::vector<double> shares = wanted_shares(problem);
   for (double& share : shares) share = std::max(share, kSmallestShare);

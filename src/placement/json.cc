@@ -110,13 +110,13 @@ Status check_cuts(const std::vector<PlannedRank>& ranks) {
   };
   for (size_t rank = 0; rank < ranks.size(); ++rank) {
     const RankCut& cut = ranks[rank].cut;
-    const bool heads = follows(cut.kv_heads, last.kv_heads);
-    const bool columns = follows(cut.feed_forward, last.feed_forward);
-    const bool rows = follows(cut.vocabulary, last.vocabulary);
-    if (heads && columns && rows) continue;
-    return fail(
-        ErrorCode::kInvalidArgument, "the {} of rank {} do not follow on those of the rank before",
-        !heads ? "KV heads" : (!columns ? "feed-forward columns" : "vocabulary rows"), rank);
+    for (const CutKind kind : kCutKinds) {
+      if (cut[kind] == Range{} && (rank == 0 || last[kind] == Range{})) continue;  // none of these
+      if (follows(cut[kind], last[kind])) continue;
+      return fail(ErrorCode::kInvalidArgument,
+                  "the {} of rank {} do not follow on those of the rank before",
+                  cut_kind_words(kind), rank);
+    }
   }
   return {};
 }

@@ -78,11 +78,11 @@ class Planner {
                   wish_.node_count, nodes);
     }
     const auto most = static_cast<int64_t>(kMostRanks);
-    if (wish_.node_count > std::min(card_.kv_head_count, most)) {
+    const int64_t cuttable = std::min(most_ranks(card_), most);
+    if (wish_.node_count > cuttable) {
       return fail(ErrorCode::kInvalidArgument,
-                  "{} nodes were asked for; {} has {} KV heads and can be split over at most {}",
-                  wish_.node_count, card_.name, card_.kv_head_count,
-                  std::min(card_.kv_head_count, most));
+                  "{} nodes were asked for; {} can be split over at most {}", wish_.node_count,
+                  card_.name, cuttable);
     }
     return {};
   }
@@ -110,7 +110,7 @@ class Planner {
       return decode_speed(*a) > decode_speed(*b);
     });
     if (fast.size() > kMostNodesForSubsets) fast.resize(kMostNodesForSubsets);
-    const size_t most = std::min(kMostRanks, static_cast<size_t>(card_.kv_head_count));
+    const size_t most = std::min(kMostRanks, static_cast<size_t>(most_ranks(card_)));
     for (uint32_t set = 1; set < (1u << fast.size()); ++set) {
       const auto size = static_cast<size_t>(std::popcount(set));
       if (size < 2 || size > most) continue;

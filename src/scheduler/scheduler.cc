@@ -8,8 +8,7 @@ Scheduler::Scheduler(SchedulerLimits limits, KvPages pages)
     : limits_(limits), pages_(std::move(pages)) {
   SHOAL_CHECK(limits_.context > 0 && limits_.rows_per_step > 0 && limits_.sequences > 0 &&
               limits_.waiting >= 0 && limits_.wanted_rows > 0);
-  limits_.sequences =
-      std::min({limits_.sequences, limits_.rows_per_step, limits_.wanted_rows});
+  limits_.sequences = std::min({limits_.sequences, limits_.rows_per_step, limits_.wanted_rows});
 }
 
 int64_t Scheduler::positions_of(const SequenceRequest& request) const {
@@ -39,12 +38,12 @@ Result<int64_t> Scheduler::add(SequenceRequest request) {
                 prompt, limits_.context);
   }
   request.max_tokens = std::min(request.max_tokens, room);
-  const int64_t needed = pages_.pages_for(positions_of(request));
-  if (needed > pages_.page_count()) {
+  const int64_t positions = positions_of(request);
+  if (!pages_.fits(positions)) {
     return fail(ErrorCode::kDoesNotFit,
                 "{} prompt tokens and {} to generate need {} KV pages, and this instance has {} "
                 "({} tokens); ask for fewer tokens or place the model with a larger context",
-                prompt, request.max_tokens, needed, pages_.page_count(),
+                prompt, request.max_tokens, pages_.pages_for(positions), pages_.page_count(),
                 pages_.page_count() * pages_.page_tokens());
   }
   if (known(request.id)) {
@@ -53,7 +52,7 @@ Result<int64_t> Scheduler::add(SequenceRequest request) {
   admit();
   const bool starts_now = queue_.empty() &&
                           static_cast<int64_t>(running_.size()) < limits_.sequences &&
-                          needed <= pages_.free_pages();
+                          pages_.fits_now(positions);
   if (!starts_now && static_cast<int64_t>(queue_.size()) >= limits_.waiting) {
     return fail(ErrorCode::kBusy,
                 "{} requests are running and {} are waiting, which is the limit; try again later",

@@ -70,8 +70,8 @@ class Backend {
   // afterwards. kUnsupported for a type without kernels, kCorrupt for a shape that the program does
   // not expect.
   virtual Status load(WeightId weight, const TensorSource& source) = 0;
-  // Room for `pages` pages in every cache group. After prepare.
-  virtual Status allocate_kv(KvType type, int64_t pages) = 0;
+  // Room for so many pages in each cache group. After prepare.
+  virtual Status allocate_kv(KvType type, std::span<const int64_t> pages) = 0;
 
   // Runs the operations of one segment. Only our own bugs and hardware fail here.
   virtual Status run(size_t segment, const StepBatch& batch) = 0;

@@ -21,12 +21,6 @@ SchedulerLimits scheduler_limits(const Plan& plan) {
   return limits;
 }
 
-KvPages pages_of(const Shard& shard, const Plan& plan) {
-  const int page_tokens = shard.engine->page_tokens();
-  const int64_t per_sequence = (plan.context + page_tokens - 1) / page_tokens;
-  return KvPages(1, plan.sequences * per_sequence, page_tokens);
-}
-
 }  // namespace
 
 Json event_frame(uint64_t id, const Event& event) {
@@ -40,7 +34,8 @@ Lead::Lead(Shard& shard, const ShardOrder& order, const Tokenizer& tokenizer,
       daemon_(daemon),
       tokenizer_(tokenizer),
       context_(order.plan.context),
-      scheduler_(scheduler_limits(order.plan), pages_of(shard, order.plan)),
+      scheduler_(scheduler_limits(order.plan),
+                 KvPages(shard.engine->kv_groups(), shard.engine->page_tokens())),
       last_report_(Clock::now()),
       last_contact_(Clock::now()) {}
 

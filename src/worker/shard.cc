@@ -113,6 +113,7 @@ Result<Shard> form_shard(const ShardOrder& order, Mailbox<ArrivedLink>& arrived,
   options.kv_type = plan.kv_type;
   const int64_t page_tokens = shard.backend->page_tokens();
   options.kv_pages = plan.sequences * ((plan.context + page_tokens - 1) / page_tokens);
+  options.sequences = plan.sequences;
   auto last_report = Clock::now() - std::chrono::seconds(1);
   const auto progress = [&](uint64_t done, uint64_t all) {
     if (Clock::now() - last_report < std::chrono::milliseconds(100) && done < all) return;

@@ -44,7 +44,7 @@ void read_everything(const gguf::File& file) {
 void cut_and_build(const ModelDescription& model, const ModelCard& card) {
   const auto back = model_card_from_json(to_json(card));
   must(back && *back == card);
-  must(build_program(model, whole(card)).has_value());
+  must(build_program(model, whole(card), 512).has_value());
   const std::vector<double> shares = {0.6, 0.3, 0.1};
   for (size_t ranks = 1; ranks <= shares.size(); ++ranks) {
     for (const Balance balance : {Balance::kEachKind, Balance::kTotal}) {
@@ -52,7 +52,7 @@ void cut_and_build(const ModelDescription& model, const ModelCard& card) {
       if (!cuts) continue;
       for (const RankCut& cut : *cuts) {
         must(rank_cut_from_json(to_json(cut)) == cut);
-        must(build_program(model, cut).has_value());
+        must(build_program(model, cut, 512).has_value());
       }
     }
   }

@@ -32,8 +32,8 @@ class TwoNodes(WithNodes):
     def test_both_nodes_answer_alike_and_openai_s_client_agrees(self):
         instance = self.place_over_both()
         self.assertEqual([r["state"] for r in instance["ranks"]], ["ready", "ready"])
-        cuts = [r["cut"]["kv_heads"] for r in instance["plan"]["ranks"]]
-        self.assertEqual(sum(end - begin for begin, end in ([c["begin"], c["end"]] if isinstance(c, dict) else c for c in cuts)), 3)
+        cuts = [r["cut"]["heads"] for r in instance["plan"]["ranks"]]
+        self.assertEqual(sum(end - begin for begin, end in ([c["begin"], c["end"]] if isinstance(c, dict) else c for c in cuts)), 9)
         answers = []
         for node in self.nodes:
             status, answer = ask(node, GREEDY)

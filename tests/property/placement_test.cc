@@ -7,6 +7,7 @@
 
 #include <cstdlib>
 
+#include "../unit/models/dense_cut.h"
 #include "placement/cost.h"
 #include "placement/fit.h"
 
@@ -26,19 +27,18 @@ ModelCard arbitrary_card() {
   const auto queries = *rc::gen::inRange<int64_t>(1, 9);
   card.head_count = card.kv_head_count * queries;
   card.hidden = card.head_count * card.head_dimension;
-  card.feed_forward = 32 * *rc::gen::inRange<int64_t>(16, 1000);
-  card.vocabulary_size = *rc::gen::inRange<int64_t>(1000, 200000);
+  const int64_t feed_forward = 32 * *rc::gen::inRange<int64_t>(16, 1000);
+  const auto vocabulary = *rc::gen::inRange<int64_t>(1000, 200000);
   card.context_length = *rc::gen::inRange<int64_t>(100, 140000);
   card.tied_embedding = *rc::gen::arbitrary<bool>();
   const double weight = *rc::gen::element(0.5625, 0.82, 1.0625, 2.0, 4.0);  // bytes per weight
   const auto bytes = [&](double weights) { return static_cast<uint64_t>(weights * weight); };
   const auto layers = static_cast<double>(card.layer_count);
   const auto hidden = static_cast<double>(card.hidden);
-  card.attention_bytes_per_kv_head =
-      bytes(layers * hidden * static_cast<double>(card.head_dimension * (2 * queries + 2)));
-  card.feed_forward_bytes_per_column = bytes(layers * 3 * hidden);
-  card.vocabulary_bytes_per_row = bytes(hidden * (card.tied_embedding ? 1 : 2));
-  card.head_bytes_per_row = bytes(hidden);
+  set_dense_cuts(
+      card, feed_forward, vocabulary,
+      {bytes(layers * hidden * static_cast<double>(card.head_dimension * (2 * queries + 2))),
+       bytes(layers * 3 * hidden), bytes(hidden * (card.tied_embedding ? 1 : 2)), bytes(hidden)});
   card.replicated_bytes = static_cast<uint64_t>((2 * layers + 1) * hidden * 4);
   card.file_bytes = weight_bytes(card, whole(card));
   return card;
@@ -104,12 +104,11 @@ RC_GTEST_PROP(Placement, RanksCoverEveryUnitOnceAndFitMemory, ()) {
     RankCut reached{};
     double share = 0;
     for (const PlannedRank& rank : plan.ranks) {
-      RC_ASSERT(rank.cut.kv_heads.begin == reached.kv_heads.end);
-      RC_ASSERT(rank.cut.feed_forward.begin == reached.feed_forward.end);
-      RC_ASSERT(rank.cut.vocabulary.begin == reached.vocabulary.end);
-      RC_ASSERT(rank.cut.kv_heads.size() > 0 && rank.cut.feed_forward.size() > 0);
-      RC_ASSERT(rank.cut.vocabulary.size() > 0);
-      RC_ASSERT(rank.cut.feed_forward.begin % 32 == 0);
+      for (const CutKind kind : kCutKinds) {
+        RC_ASSERT(rank.cut[kind].begin == reached[kind].end);
+        RC_ASSERT((rank.cut[kind].size() > 0) == (card[kind].count > 0));
+      }
+      RC_ASSERT(rank.cut[CutKind::kFeedForward].begin % 32 == 0);
       reached = rank.cut;
       share += rank.share;
       RC_ASSERT(rank.memory_bytes >= rank.weight_bytes + rank.kv_bytes);
@@ -117,9 +116,7 @@ RC_GTEST_PROP(Placement, RanksCoverEveryUnitOnceAndFitMemory, ()) {
         if (node.id == rank.node) RC_ASSERT(rank.memory_bytes <= placement::free_bytes(node));
       }
     }
-    RC_ASSERT(reached.kv_heads.end == card.kv_head_count);
-    RC_ASSERT(reached.feed_forward.end == card.feed_forward);
-    RC_ASSERT(reached.vocabulary.end == card.vocabulary_size);
+    for (const CutKind kind : kCutKinds) RC_ASSERT(reached[kind].end == card[kind].count);
     RC_ASSERT(std::abs(share - 1) < 1e-9);
     RC_ASSERT(plan.decode_tokens_per_s > 0 && std::isfinite(plan.decode_tokens_per_s));
     RC_ASSERT(plan.prefill_tokens_per_s > 0 && std::isfinite(plan.prefill_tokens_per_s));

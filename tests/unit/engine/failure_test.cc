@@ -34,7 +34,7 @@ class Faulty final : public Backend {
     if (on_load_) SHOAL_TRY(on_load_(++loads_));
     return real_->load(weight, source);
   }
-  Status allocate_kv(KvType type, int64_t pages) override {
+  Status allocate_kv(KvType type, std::span<const int64_t> pages) override {
     return real_->allocate_kv(type, pages);
   }
   Status run(size_t segment, const StepBatch& batch) override {
@@ -195,7 +195,7 @@ TEST(Forming, ARankThatDiffersIsNamed) {
             "rank 1 differs from rank 0 in its type of KV cache: \"f16\" against \"f32\"");
   EXPECT_EQ(refused({.change =
                          [](int rank, EngineOptions&, RankCut& cut) {
-                           if (rank == 1) cut.vocabulary.begin += 32;
+                           if (rank == 1) cut[CutKind::kVocabulary].begin += 32;
                          }})
                 .substr(0, 34),
             "rank 1 was given vocabulary rows 1");

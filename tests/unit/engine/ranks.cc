@@ -59,7 +59,8 @@ Result<std::unique_ptr<Ranks>> Ranks::start(const SmallModel& model, const Ranks
     if (options.wrap) {
       ranks->backends_[rank] = options.wrap(number, std::move(ranks->backends_[rank]));
     }
-    SHOAL_ASSIGN(ranks->programs_[rank], build_program(own.description, cut));
+    SHOAL_ASSIGN(ranks->programs_[rank],
+                 build_program(own.description, cut, ranks->options_.max_positions));
     SHOAL_ASSIGN(ranks->engines_[rank],
                  Engine::create(own.file, own.description, cut, *ranks->backends_[rank],
                                 std::move(groups[rank]), engine_options));
@@ -138,7 +139,7 @@ Result<std::vector<Generated>> serve(Ranks& ranks, const std::vector<Wanted>& re
                        .sequences = 8,
                        .waiting = static_cast<int64_t>(requests.size()),
                        .wanted_rows = options.max_wanted_rows},
-                      KvPages(1, options.kv_pages, ranks.lead().page_tokens()));
+                      KvPages(ranks.lead().kv_groups(), ranks.lead().page_tokens()));
   std::vector<Generated> generated(requests.size());
   for (size_t id = 0; id < requests.size(); ++id) {
     SHOAL_TRY(scheduler.add({.id = id,

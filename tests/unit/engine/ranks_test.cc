@@ -34,7 +34,7 @@ class Cuts : public testing::TestWithParam<std::vector<double>> {};
 TEST_P(Cuts, GiveTheGreedyTokensOfOneRank) {
   for (const bool tied : {false, true}) {
     const auto model = make_small_model({.tied = tied});
-    const auto requests = three_requests(model->card.vocabulary_size);
+    const auto requests = three_requests(model->card[CutKind::kVocabulary].count);
     auto alone = Ranks::start(*model, {});
     ASSERT_TRUE(alone) << alone.error().message;
     const auto expected = serve(**alone, requests, 32);
@@ -58,7 +58,7 @@ TEST_P(Cuts, LeaveTheSameBitsOnEveryRank) {
     const auto model = make_small_model({.type = type});
     auto ranks = Ranks::start(*model, {.isa = *choose_isa(""), .shares = GetParam()});
     ASSERT_TRUE(ranks) << ranks.error().message;
-    ASSERT_TRUE(serve(**ranks, three_requests(model->card.vocabulary_size), 50));
+    ASSERT_TRUE(serve(**ranks, three_requests(model->card[CutKind::kVocabulary].count), 50));
     ASSERT_TRUE((*ranks)->lead().stop());
     for (const Status& outcome : (*ranks)->join()) EXPECT_TRUE(outcome);
     const auto hidden = (*ranks)->hidden(1);

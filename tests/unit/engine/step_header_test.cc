@@ -7,13 +7,12 @@
 namespace shoal {
 namespace {
 
-constexpr StepLimits kLimits{.rows = 8,
-                             .wanted_rows = 3,
-                             .positions = 100,
-                             .vocabulary = 50,
-                             .kv_pages = 20,
-                             .page_tokens = 16,
-                             .groups = 1};
+const StepLimits kLimits{.rows = 8,
+                         .wanted_rows = 3,
+                         .positions = 100,
+                         .vocabulary = 50,
+                         .page_tokens = 16,
+                         .groups = {{.page_count = 20}}};
 
 Step good_step() {
   Step step{.number = 7, .candidate_count = 5};

@@ -269,11 +269,12 @@ TEST_F(Backend1, DoesNotRunHalfLoaded) {
 
 TEST_F(Backend1, RefusesAKvCacheThatDoesNotFit) {
   for (const int64_t pages : {int64_t{1} << 40, int64_t{1} << 55, INT64_MAX}) {
-    const auto status = backend_->allocate_kv(KvType::kF32, pages);
+    const auto status = backend_->allocate_kv(KvType::kF32, std::span(&pages, 1));
     ASSERT_FALSE(status) << pages;
     EXPECT_EQ(status.error().code, ErrorCode::kDoesNotFit);
   }
-  EXPECT_EQ(backend_->allocate_kv(KvType::kF32, -1).error().code, ErrorCode::kInvalidArgument);
+  for (const auto& wrong : {std::vector<int64_t>{-1}, std::vector<int64_t>{1, 1}, {}})
+    EXPECT_EQ(backend_->allocate_kv(KvType::kF32, wrong).error().code, ErrorCode::kInvalidArgument);
 }
 
 TEST_F(Backend1, UntouchedKvCostsNothing) {
@@ -284,7 +285,7 @@ TEST_F(Backend1, UntouchedKvCostsNothing) {
     return resident * 4096;
   };
   const uint64_t before = resident_bytes();
-  ASSERT_TRUE(backend_->allocate_kv(KvType::kF16, 2000));  // 24 MB
+  ASSERT_TRUE(backend_->allocate_kv(KvType::kF16, std::vector<int64_t>{2000}));  // 24 MB
   EXPECT_GT(backend_->memory().kv_bytes, 20u << 20);
   EXPECT_LT(resident_bytes() - before, 2u << 20);
 }

@@ -103,6 +103,12 @@ struct AttentionCase {
   int heads;
   int64_t first, last;
   KvType type;
+  int value_dimension = 0;  // 0: that of the head
+  float soft_cap = 0;
+  bool sinks = false;
+
+  int width() const { return value_dimension > 0 ? value_dimension : head_dimension; }
+  float sink(int head) const { return 0.7f - 0.4f * static_cast<float>(head); }
 };
 
 // A cache of one layer and KV head of random keys and values, laid out page by page as kernels want
@@ -163,7 +169,9 @@ struct Cache {
 std::vector<float> attended(const KernelTable& table, const AttentionCase& c, const Cache& cache,
                             const std::vector<float>& q) {
   alignas(64) double scratch[16 * 300];
-  std::vector<float> out(q.size() + 1, -7.0f);
+  std::vector<float> out(static_cast<size_t>(c.heads * c.width()) + 1, -7.0f);
+  std::vector<float> sinks;
+  for (int head = 0; head < c.heads; ++head) sinks.push_back(c.sink(head));
   table.attend({.q = q.data(),
                 .k = cache.bytes.data(),
                 .v = cache.bytes.data() + cache.block_bytes,
@@ -172,9 +180,12 @@ std::vector<float> attended(const KernelTable& table, const AttentionCase& c, co
                 .type = c.type,
                 .heads = c.heads,
                 .head_dimension = c.head_dimension,
+                .value_dimension = c.width(),
                 .first_position = c.first,
                 .last_position = c.last,
                 .scale = 1 / std::sqrt(static_cast<float>(c.head_dimension)),
+                .soft_cap = c.soft_cap,
+                .sinks = c.sinks ? sinks.data() : nullptr,
                 .scratch = scratch,
                 .out = out.data()});
   EXPECT_EQ(out.back(), -7.0f);
@@ -189,7 +200,8 @@ std::vector<float> random_queries(const AttentionCase& c) {
   return q;
 }
 
-std::vector<double> expected_attention(const AttentionCase& c, const Cache& cache, const float* q) {
+std::vector<double> expected_attention(const AttentionCase& c, const Cache& cache, const float* q,
+                                       int head) {
   const auto dimension = static_cast<size_t>(c.head_dimension);
   const auto scale = static_cast<double>(1 / std::sqrt(static_cast<float>(c.head_dimension)));
   std::vector<double> scores, expected(dimension, 0.0);
@@ -200,7 +212,12 @@ std::vector<double> expected_attention(const AttentionCase& c, const Cache& cach
       score +=
           static_cast<double>(q[i]) * static_cast<double>(cache.keys[static_cast<size_t>(p)][i]);
     }
-    scores.push_back(score * scale);
+    score *= scale;
+    if (c.soft_cap > 0) {
+      const auto cap = static_cast<double>(c.soft_cap);
+      score = cap * std::tanh(score / cap);
+    }
+    scores.push_back(score);
     largest = std::max(largest, scores.back());
   }
   for (int64_t p = c.first; p <= c.last; ++p) {
@@ -210,6 +227,7 @@ std::vector<double> expected_attention(const AttentionCase& c, const Cache& cach
       expected[i] += weight * static_cast<double>(cache.values[static_cast<size_t>(p)][i]);
     }
   }
+  if (c.sinks) total += std::exp(static_cast<double>(c.sink(head)) - largest);
   for (double& x : expected) x /= total;
   return expected;
 }
@@ -227,10 +245,21 @@ void check_attention(const KernelTable& table, const AttentionCase& c) {
   const double score_error = 9.0 * std::sqrt(c.head_dimension) * c.head_dimension * 0x1p-24;
   for (int h = 0; h < c.heads; ++h) {
     const auto expected =
-        expected_attention(c, cache, &q[static_cast<size_t>(h * c.head_dimension)]);
-    for (int i = 0; i < c.head_dimension; ++i) {
-      ASSERT_NEAR(static_cast<double>(out[static_cast<size_t>(h * c.head_dimension + i)]),
+        expected_attention(c, cache, &q[static_cast<size_t>(h * c.head_dimension)], h);
+    for (int i = 0; i < c.width(); ++i) {
+      ASSERT_NEAR(static_cast<double>(out[static_cast<size_t>(h * c.width() + i)]),
                   expected[static_cast<size_t>(i)], 2 * score_error + 64 * 0x1p-24);
+    }
+  }
+}
+
+TEST_P(RowsOn, AttentionWithACapOrSinksOrShorterValues) {
+  for (const int64_t last : {0, 5, 31, 32, 70}) {
+    for (const KvType type : kKvTypes) {
+      check_attention(table(), {24, 3, 0, last, type, 0, 5.0f});
+      check_attention(table(), {24, 3, 0, last, type, 0, 0, true});
+      check_attention(table(), {72, 2, last / 2, last, type, 40, 0.5f, true});
+      check_attention(table(), {12, 1, 0, last, type, 5});
     }
   }
 }
@@ -373,6 +402,7 @@ TEST_P(RowsOn, AttentionOfAHeadDoesNotDependOnItsNeighbours) {
                     .type = KvType::kF32,
                     .heads = heads,
                     .head_dimension = kDimension,
+                    .value_dimension = kDimension,
                     .first_position = 0,
                     .last_position = 50,
                     .scale = 0.2f,

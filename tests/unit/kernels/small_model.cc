@@ -145,7 +145,7 @@ Result<std::unique_ptr<Backend>> SmallModel::start(Isa isa, int threads, KvType 
     SHOAL_TRY(backend->load(static_cast<WeightId>(i),
                             source_of(all[i].type, all[i].rows, all[i].columns, all[i].bytes)));
   }
-  SHOAL_TRY(backend->allocate_kv(kv, pages));
+  SHOAL_TRY(backend->allocate_kv(kv, std::span(&pages, 1)));
   return backend;
 }
 

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "dense_cut.h"
 #include "models/model.h"
 #include "tiny_llama.h"
 
@@ -23,29 +24,35 @@ TEST(ModelCard, CountsBytesByWhatACutDivides) {
   EXPECT_EQ(card.quantisation, "F32");
   EXPECT_EQ(card.parameter_count,
             2u * 64 * 100 + 64 + 2 * (2 * 64 + 64 * 64 * 2 + 64 * 32 * 2 + 3 * 64 * 96));
-  EXPECT_EQ(card.attention_bytes_per_kv_head, 2u * 4 * (64 * 64 * 2 + 64 * 32 * 2) / 2);
-  EXPECT_EQ(card.feed_forward_bytes_per_column, 2u * 4 * 3 * 64);
-  EXPECT_EQ(card.vocabulary_bytes_per_row, 2u * 4 * 64);
-  EXPECT_EQ(card.head_bytes_per_row, 4u * 64);
+  EXPECT_EQ(card[CutKind::kHeads], (CutFacts{4, 2, 2, 2u * 4 * 64 * 64 * 2 / 4, 16384}));
+  EXPECT_EQ(card.kv_weight_bytes_each, 2u * 4 * 64 * 32 * 2 / 2);
+  EXPECT_EQ(card[CutKind::kFeedForward], (CutFacts{96, 32, 32, 2u * 4 * 3 * 64, 1536}));
+  EXPECT_EQ(card[CutKind::kVocabulary], (CutFacts{100, 32, 32, 2u * 4 * 64, 4u * 64}));
+  EXPECT_EQ(card[CutKind::kExperts].count, 0);
   EXPECT_EQ(card.replicated_bytes, 4u * 64 * 5);
   EXPECT_EQ(weight_bytes(card, whole(card)), card.parameter_count * 4);
-  EXPECT_EQ(kv_bytes_per_token(card, whole(card), KvType::kF16), 2u * 2 * 2 * 16 * 2);
-  EXPECT_EQ(kv_bytes_per_token(card, {{0, 1}, {0, 96}, {0, 100}}, KvType::kF32),
-            2u * 2 * 1 * 16 * 4);
+  EXPECT_EQ(kv_bytes(card, whole(card), KvType::kF16, 10, 256), 10 * 2u * 2 * 2 * 16 * 2);
+  EXPECT_EQ(kv_bytes(card, dense_cut({0, 1}, {0, 96}, {0, 100}), KvType::kF32, 10, 256),
+            10 * 2u * 2 * 1 * 16 * 4);
+  ModelCard windowed = card;
+  windowed.caches = {{1, 16, 0}, {1, 16, 100}};
+  EXPECT_EQ(kv_bytes(windowed, whole(card), KvType::kF16, 10000, 256),
+            (10000u + 100 + 256) * 2 * 2 * 16 * 2);
 }
 
 TEST(ModelCard, ATiedTableCountsOnce) {
   const ModelCard card = card_of({.tied = true});
   EXPECT_TRUE(card.tied_embedding);
-  EXPECT_EQ(card.vocabulary_bytes_per_row, 4u * 64);
-  EXPECT_EQ(card.head_bytes_per_row, 4u * 64);
+  EXPECT_EQ(card[CutKind::kVocabulary].bytes_each, 4u * 64);
+  EXPECT_EQ(card[CutKind::kVocabulary].read_bytes_each, 4u * 64);
 }
 
 TEST(ModelCard, BiasesGoWithTheirHeadsAndTheTypeOfMostBytesNamesTheModel) {
   const ModelCard plain = card_of({});
   const ModelCard biased = card_of({.biases = true});
-  EXPECT_EQ(biased.attention_bytes_per_kv_head - plain.attention_bytes_per_kv_head,
-            2u * 4 * (64 + 32 + 32) / 2);
+  EXPECT_EQ(biased[CutKind::kHeads].bytes_each - plain[CutKind::kHeads].bytes_each,
+            2u * 4 * 64 / 4);
+  EXPECT_EQ(biased.kv_weight_bytes_each - plain.kv_weight_bytes_each, 2u * 4 * (32 + 32) / 2);
   EXPECT_EQ(
       card_of({.layers = 20, .hidden = 256, .feed_forward = 512, .matrix_type = 12}).quantisation,
       "Q4_K");
@@ -65,13 +72,14 @@ TEST(ModelCard, JsonThatCannotBeIsRefusedWithTheField) {
     missing.erase(key);
     EXPECT_THAT(model_card_from_json(missing).error().message, HasSubstr(key));
     Json wrong = good;
+    if (key == "cuts") continue;  // an object of parts
     wrong[key] = Json::array();
     EXPECT_THAT(model_card_from_json(wrong).error().message, HasSubstr(key));
     if (!value.is_number()) continue;
     wrong[key] = -1;
     EXPECT_FALSE(model_card_from_json(wrong)) << key;
     wrong[key] = UINT64_MAX;
-    if (key != "file_bytes" && key != "parameter_count") {
+    if (key != "file_bytes" && key != "parameter_count" && key != "kv_weight_bytes_each") {
       EXPECT_FALSE(model_card_from_json(wrong)) << key;
     }
     wrong[key] = 1.5;
@@ -84,16 +92,16 @@ TEST(ModelCard, JsonThatCannotBeIsRefusedWithTheField) {
 }
 
 TEST(RankCut, GoesThroughJsonUnchangedAndRefusesTheRest) {
-  const RankCut cut{{1, 3}, {64, 96}, {32, 100}};
+  const RankCut cut = dense_cut({1, 3}, {64, 96}, {32, 100});
   EXPECT_EQ(rank_cut_from_json(to_json(cut)), cut);
   for (const char* bad :
-       {R"({})", R"([])", R"({"kv_heads":[0,1],"feed_forward":[0,32]})",
-        R"({"kv_heads":[1,1],"feed_forward":[0,32],"vocabulary":[0,1]})",
-        R"({"kv_heads":[-1,1],"feed_forward":[0,32],"vocabulary":[0,1]})",
-        R"({"kv_heads":[0,1,2],"feed_forward":[0,32],"vocabulary":[0,1]})",
-        R"({"kv_heads":[0,1.5],"feed_forward":[0,32],"vocabulary":[0,1]})",
-        R"({"kv_heads":[0,18446744073709551615],"feed_forward":[0,32],"vocabulary":[0,1]})",
-        R"({"kv_heads":"0-1","feed_forward":[0,32],"vocabulary":[0,1]})"}) {
+       {R"({})", R"([])", R"({"heads":[0,1],"feed_forward":[0,32]})",
+        R"({"heads":[1,1],"feed_forward":[0,32],"vocabulary":[0,1]})",
+        R"({"heads":[-1,1],"feed_forward":[0,32],"vocabulary":[0,1]})",
+        R"({"heads":[0,1,2],"feed_forward":[0,32],"vocabulary":[0,1]})",
+        R"({"heads":[0,1.5],"feed_forward":[0,32],"vocabulary":[0,1]})",
+        R"({"heads":[0,18446744073709551615],"feed_forward":[0,32],"vocabulary":[0,1]})",
+        R"({"heads":"0-1","feed_forward":[0,32],"vocabulary":[0,1]})"}) {
     const auto cut_or = rank_cut_from_json(*parse_json(bad));
     ASSERT_FALSE(cut_or) << bad;
     EXPECT_EQ(cut_or.error().code, ErrorCode::kInvalidArgument);

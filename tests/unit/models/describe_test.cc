@@ -70,9 +70,9 @@ TEST(Describe, ALlamaModel) {
   EXPECT_EQ(model->rope.base, 10000.0f);
   EXPECT_TRUE(model->rope.interleaved);
   EXPECT_EQ(model->rope.position_scale, 1.0f);
-  EXPECT_FALSE(model->has_rope_factors);
+  EXPECT_EQ(model->rope_factors, "");
   EXPECT_FALSE(model->tied_embedding);
-  EXPECT_FALSE(model->has_query_bias);
+  EXPECT_TRUE(!model->has("*.attn_q.bias"));
   EXPECT_EQ(model->file_bytes, source->bytes.size());
 }
 
@@ -92,8 +92,9 @@ TEST(Describe, VariantsOfTheLlamaShape) {
   EXPECT_EQ(model->kv_head_count, 4);
   EXPECT_EQ(model->head_dimension, 32);
   EXPECT_TRUE(model->tied_embedding);
-  EXPECT_TRUE(model->has_rope_factors);
-  EXPECT_TRUE(model->has_query_bias && model->has_key_bias && model->has_value_bias);
+  EXPECT_EQ(model->rope_factors, "rope_freqs.weight");
+  EXPECT_TRUE(model->has("*.attn_q.bias") && model->has("*.attn_k.bias") &&
+              model->has("*.attn_v.bias"));
   EXPECT_EQ(model->rope.base, 500000.0f);
   EXPECT_EQ(model->rope.position_scale, 0.25f);
 }
@@ -119,8 +120,11 @@ TEST(Describe, AnUnknownArchitectureIsNamedWithTheKnownOnes) {
       refused(with([](gguf::GgufWriter& writer) { writer.add("general.architecture", "mamba"); },
                    {"general.architecture"}));
   EXPECT_EQ(error.code, ErrorCode::kUnsupported);
-  EXPECT_EQ(error.message,
-            "dir/tiny.gguf: the architecture \"mamba\" is not supported; supported are: llama");
+  EXPECT_THAT(
+      error.message,
+      HasSubstr("dir/tiny.gguf: the architecture \"mamba\" is not supported; supported are: "
+                "llama, "));
+  EXPECT_THAT(error.message, HasSubstr(", gpt-oss, "));
   EXPECT_THAT(refused(with({}, {"general.architecture"})).message,
               HasSubstr("\"general.architecture\" is missing"));
   EXPECT_THAT(refused(with([](gguf::GgufWriter& writer) {
@@ -137,7 +141,7 @@ TEST(Describe, AVocabularyAloneIsSaidToBeOne) {
 
 TEST(Describe, AnUnexpectedTensorIsNamedWithTheKnownOnes) {
   for (const char* name :
-       {"blk.0.ffn_gate_inp.weight", "surprise", "blk.x.attn_q.weight", "blk.", "blk.0",
+       {"blk.0.ffn_gate_inp.scale", "surprise", "blk.x.attn_q.weight", "blk.", "blk.0",
         "blk.00.attn_q.weight", "blk.-1.attn_q.weight", "blk.99999999999999999999.attn_q.weight",
         "attn_q.weight", "blk.0.token_embd.weight"}) {
     const Error error = refused(
@@ -265,12 +269,12 @@ TEST(Describe, HeadsThatDoNotDivideAreRefused) {
 }
 
 TEST(Describe, WhatWouldBeComputedWrongIsRefused) {
-  EXPECT_THAT(refused(with_key<const char*>("llama.rope.scaling.type", "yarn")).message,
-              HasSubstr("\"yarn\" scaling is not supported; supported are none and linear"));
-  EXPECT_THAT(refused(with_key<uint32_t>("llama.attention.sliding_window", 128)).message,
-              HasSubstr("a window of 128 positions in a context of 512"));
-  EXPECT_THAT(refused(with_key<uint32_t>("llama.expert_count", 8)).message,
-              HasSubstr("mixtures of experts are not supported"));
+  EXPECT_THAT(refused(with_key<const char*>("llama.rope.scaling.type", "dynamic")).message,
+              HasSubstr("\"dynamic\" scaling is not supported; supported are none, linear"));
+  EXPECT_THAT(refused(with([](gguf::GgufWriter& writer) {
+                writer.tensor("blk.0.ffn_gate_inp.weight", {1}, std::vector<float>{1});
+              })).message,
+              HasSubstr("does not belong in layer 0, which has no experts"));
   EXPECT_THAT(refused(with([](gguf::GgufWriter& writer) {
                 writer.add_strings("tokenizer.ggml.tokens", {"a", "b"});
               })).message,
@@ -283,6 +287,34 @@ TEST(Describe, WhatWouldBeComputedWrongIsRefused) {
                 })).message,
                 HasSubstr("\"rope_freqs.weight\" holds"));
   }
+}
+
+TEST(Describe, ExpertsThatCannotBeAreRefused) {
+  const auto with_experts = [](uint32_t count, uint32_t used, uint32_t groups,
+                               uint32_t groups_used) {
+    return refused(with([=](gguf::GgufWriter& writer) {
+             writer.add("llama.expert_count", count).add("llama.expert_used_count", used);
+             writer.add("llama.expert_group_count", groups)
+                 .add("llama.expert_group_used_count", groups_used);
+           }))
+        .message;
+  };
+  EXPECT_THAT(refused(with_key<uint32_t>("llama.expert_count", 8)).message,
+              HasSubstr("\"llama.expert_used_count\" is missing"));
+  EXPECT_THAT(with_experts(4, 5, 1, 1), HasSubstr("5 of 4 experts cannot be used"));
+  EXPECT_THAT(with_experts(4, 0, 1, 1), HasSubstr("0 is not between 1 and"));
+  EXPECT_THAT(with_experts(4, 2, 3, 1), HasSubstr("3 groups of which 1 are used"));
+  EXPECT_THAT(with_experts(4, 2, 2, 3), HasSubstr("2 groups of which 3 are used"));
+  EXPECT_THAT(with_experts(4, 3, 2, 1), HasSubstr("of 4 experts of which 3 are"));
+  EXPECT_THAT(with_experts(4, 2, 1, 1), HasSubstr("does not belong in layer 0, which has experts"));
+}
+
+TEST(Describe, AWindowOfEveryLayer) {
+  const auto source = opened(with_key<uint32_t>("llama.attention.sliding_window", 128));
+  const auto model = describe(source->file);
+  ASSERT_TRUE(model) << model.error().message;
+  EXPECT_TRUE(model->is_windowed(0) && model->is_windowed(1));
+  EXPECT_EQ(model->window, 128);
 }
 
 }  // namespace

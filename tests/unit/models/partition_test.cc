@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "base/random.h"
+#include "dense_cut.h"
 #include "models/model.h"
 
 namespace shoal {
@@ -17,25 +18,21 @@ ModelCard smollm() {
   card.name = "SmolLM2";
   card.layer_count = 30;
   card.hidden = 576;
-  card.feed_forward = 1536;
   card.head_count = 9;
   card.kv_head_count = 3;
   card.head_dimension = 64;
-  card.vocabulary_size = 49152;
-  card.attention_bytes_per_kv_head = 30 * 552960 / 3;
-  card.feed_forward_bytes_per_column = 30 * 3 * 360;
-  card.vocabulary_bytes_per_row = 612;
-  card.head_bytes_per_row = 612;
+  set_dense_cuts(card, 1536, 49152, {30 * 552960 / 3, 30 * 3 * 360, 612, 612});
   card.replicated_bytes = 140544;
   card.tied_embedding = true;
   return card;
 }
 
 void expect_covered(const std::vector<RankCut>& cuts, const ModelCard& card, int64_t head_unit) {
-  const auto check = [&](Range RankCut::* kind, int64_t total, int64_t unit) {
+  const auto check = [&](CutKind kind, int64_t unit) {
+    const int64_t total = card[kind].count;
     int64_t at = 0;
     for (const RankCut& cut : cuts) {
-      const Range& range = cut.*kind;
+      const Range& range = cut[kind];
       EXPECT_EQ(range.begin, at);
       EXPECT_GT(range.size(), 0);
       EXPECT_TRUE(range.end % unit == 0 || range.end == total);
@@ -43,16 +40,16 @@ void expect_covered(const std::vector<RankCut>& cuts, const ModelCard& card, int
     }
     EXPECT_EQ(at, total);
   };
-  check(&RankCut::kv_heads, card.kv_head_count, head_unit);
-  check(&RankCut::feed_forward, card.feed_forward, 32);
-  check(&RankCut::vocabulary, card.vocabulary_size, 32);
+  check(CutKind::kHeads, head_unit);
+  check(CutKind::kFeedForward, 32);
+  check(CutKind::kVocabulary, 32);
 }
 
 TEST(Partition, SmolLmOverTwoEqualRanks) {
   const auto cuts = partition(smollm(), std::vector<double>{1, 1});
   ASSERT_TRUE(cuts) << cuts.error().message;
-  EXPECT_EQ((*cuts)[0], (RankCut{{0, 2}, {0, 768}, {0, 24576}}));
-  EXPECT_EQ((*cuts)[1], (RankCut{{2, 3}, {768, 1536}, {24576, 49152}}));
+  EXPECT_EQ((*cuts)[0], dense_cut({0, 6}, {0, 768}, {0, 24576}));
+  EXPECT_EQ((*cuts)[1], dense_cut({6, 9}, {768, 1536}, {24576, 49152}));
 }
 
 TEST(Partition, ByTotalTheOtherWeightsMakeUpForCoarseHeads) {
@@ -74,32 +71,46 @@ TEST(Partition, AGroupOfOneHoldsEverything) {
 
 TEST(Partition, TooFewUnitsAreNamed) {
   ModelCard card = smollm();
-  const auto refused = partition(card, std::vector<double>{1, 1, 1, 1});
+  const auto refused = partition(card, std::vector<double>(10, 1.0));
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, ErrorCode::kDoesNotFit);
-  EXPECT_EQ(refused.error().message, "3 KV heads cannot be cut over 4 ranks");
-  card.kv_head_count = 1;
-  EXPECT_EQ(partition(card, std::vector<double>{1, 1}).error().message,
-            "1 KV head cannot be cut over 2 ranks");
-  card = smollm();
-  card.feed_forward = 64;
+  EXPECT_EQ(refused.error().message, "9 attention heads cannot be cut over 10 ranks");
+  EXPECT_EQ(most_ranks(card), 9);
+  card[CutKind::kFeedForward].count = 64;
+  EXPECT_EQ(most_ranks(card), 2);
   EXPECT_EQ(partition(card, std::vector<double>{1, 1, 1}).error().message,
             "64 feed-forward columns in units of 32 cannot be cut over 3 ranks");
   card = smollm();
-  card.vocabulary_size = 33;
+  card[CutKind::kVocabulary].count = 33;
   EXPECT_EQ(partition(card, std::vector<double>{1, 1, 1}).error().message,
-            "33 rows of vocabulary in units of 32 cannot be cut over 3 ranks");
+            "33 vocabulary rows in units of 32 cannot be cut over 3 ranks");
 }
 
 TEST(Partition, HeadsThatAreNarrowGoInUnits) {
   ModelCard card = smollm();
   card.head_count = card.kv_head_count = 8;
   card.head_dimension = 8;  // four heads make 32 columns
+  card[CutKind::kHeads] = {8, 4, 4, 1, 1};
   const auto cuts = partition(card, std::vector<double>{1, 1});
   ASSERT_TRUE(cuts);
   expect_covered(*cuts, card, 4);
   EXPECT_EQ(partition(card, std::vector<double>{1, 1, 1}).error().message,
-            "8 KV heads in units of 4 cannot be cut over 3 ranks");
+            "8 attention heads in units of 4 cannot be cut over 3 ranks");
+}
+
+TEST(Partition, MoreRanksThanKvHeadsHoldSomeTwice) {
+  const ModelCard card = smollm();  // 9 heads on 3 KV heads
+  const auto cuts = partition(card, std::vector<double>{1, 1, 1, 1});
+  ASSERT_TRUE(cuts) << cuts.error().message;
+  expect_covered(*cuts, card, 1);
+  int64_t held = 0;
+  for (const RankCut& cut : *cuts)
+    held += kv_heads_of(cut[CutKind::kHeads], card.head_count, card.kv_head_count).size();
+  EXPECT_GT(held, card.kv_head_count);
+  uint64_t bytes = 0;
+  for (const RankCut& cut : *cuts) bytes += weight_bytes(card, cut);
+  EXPECT_EQ(bytes, weight_bytes(card, whole(card)) + 3 * card.replicated_bytes +
+                       static_cast<uint64_t>(held - 3) * card.kv_weight_bytes_each);
 }
 
 TEST(Partition, SharesThatAreNoneAreRefused) {
@@ -133,10 +144,11 @@ TEST(Partition, EveryUnitOnceAndSharesRespected) {
     const size_t ranks = 1 + draw[0] % 8;
     ModelCard card = smollm();
     card.kv_head_count = static_cast<int64_t>(ranks + draw[1] % 16);
-    card.head_count = card.kv_head_count * (1 + draw[1] / 16 % 8);
+    const int64_t queries = 1 + draw[1] / 16 % 8;
+    card.head_count = card.kv_head_count * queries;
     card.head_dimension = 32 * (1 + draw[1] / 128 % 4);
-    card.feed_forward = static_cast<int64_t>(32 * ranks + draw[2] % 20000);
-    card.vocabulary_size = static_cast<int64_t>(32 * ranks + draw[3] % 200000);
+    set_dense_cuts(card, static_cast<int64_t>(32 * ranks + draw[2] % 20000),
+                   static_cast<int64_t>(32 * ranks + draw[3] % 200000), {100000, 1000, 600, 600});
     std::vector<double> shares;
     for (size_t rank = 0; rank < ranks; ++rank) shares.push_back(0.2 + uniform(8, round, rank));
     const double sum = std::accumulate(shares.begin(), shares.end(), 0.0);
@@ -156,8 +168,8 @@ TEST(Partition, EveryUnitOnceAndSharesRespected) {
               << "held " << held << " of " << quota;
         };
         if (shares[rank] / sum * static_cast<double>(card.kv_head_count) >= 1)
-          near((*cuts)[rank].kv_heads, card.kv_head_count, 1);
-        near((*cuts)[rank].vocabulary, card.vocabulary_size, 32);
+          near((*cuts)[rank][CutKind::kHeads], card.head_count, queries);
+        near((*cuts)[rank][CutKind::kVocabulary], card[CutKind::kVocabulary].count, 32);
       }
     }
   }

@@ -1,6 +1,7 @@
 // Cards of two real shapes, for the tests of placement: figures as their files give them.
 #pragma once
 
+#include "../models/dense_cut.h"
 #include "models/model.h"
 #include "placement/placement.h"
 
@@ -16,17 +17,14 @@ inline ModelCard smollm2_card() {
   card.parameter_count = 134'515'008;
   card.layer_count = 30;
   card.hidden = 576;
-  card.feed_forward = 1536;
   card.head_count = 9;
   card.kv_head_count = 3;
   card.head_dimension = 64;
-  card.vocabulary_size = 49152;
   card.context_length = 8192;
   card.tied_embedding = true;
-  card.attention_bytes_per_kv_head = 30ull * 576 * 64 * (2 * 3 + 2) * 20 / 32;
-  card.feed_forward_bytes_per_column = 30ull * 3 * 576 * 20 / 32;
-  card.vocabulary_bytes_per_row = 576 * 34 / 32;  // Q8_0
-  card.head_bytes_per_row = card.vocabulary_bytes_per_row;
+  constexpr uint64_t kRow = 576 * 34 / 32;  // Q8_0
+  set_dense_cuts(card, 1536, 49152,
+                 {30ull * 576 * 64 * (2 * 3 + 2) * 20 / 32, 30ull * 3 * 576 * 20 / 32, kRow, kRow});
   card.replicated_bytes = 61 * 576 * 4;
   return card;
 }
@@ -41,17 +39,13 @@ inline ModelCard big_card() {
   card.parameter_count = 1'235'814'432;
   card.layer_count = 16;
   card.hidden = 2048;
-  card.feed_forward = 8192;
   card.head_count = 32;
   card.kv_head_count = 8;
   card.head_dimension = 64;
-  card.vocabulary_size = 128256;
   card.context_length = 131072;
   card.tied_embedding = true;
-  card.attention_bytes_per_kv_head = 16ull * 2048 * 64 * (2 * 4 + 2) * 2;
-  card.feed_forward_bytes_per_column = 16ull * 3 * 2048 * 2;
-  card.vocabulary_bytes_per_row = 2048 * 2;
-  card.head_bytes_per_row = card.vocabulary_bytes_per_row;
+  set_dense_cuts(card, 8192, 128256,
+                 {16ull * 2048 * 64 * (2 * 4 + 2) * 2, 16ull * 3 * 2048 * 2, 2048 * 2, 2048 * 2});
   card.replicated_bytes = 33 * 2048 * 4;
   return card;
 }

@@ -103,11 +103,11 @@ TEST(PlacementJson, PlansThatDoNotCoverTheModelOnceAreRefused) {
   ASSERT_TRUE(placement);
   const Json good = to_json(*placement->chosen());
   Plan overlapping = *placement->chosen();
-  overlapping.ranks[1].cut.kv_heads.begin -= 1;
+  overlapping.ranks[1].cut[CutKind::kHeads].begin -= 1;
   const auto refused = plan_from_json(to_json(overlapping));
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().message,
-            "the KV heads of rank 1 do not follow on those of the rank before");
+            "the attention heads of rank 1 do not follow on those of the rank before");
   for (const char* field : {"ranks", "context", "sequences"}) {
     Json without = good;
     without.erase(field);

@@ -1,10 +1,11 @@
-// The program of the llama architecture, run on the CPU backend segment by segment, against another
-// implementation's logits: whole, and cut over two and three ranks whose partial sums are added
-// here. No engine, no links.
+// The programs of all architectures, run on the CPU backend segment by segment, against another
+// implementation's logits: whole, and cut over two to four ranks whose partial sums are added here.
+// No engine, no links.
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <memory>
 #include <numeric>
 
@@ -22,9 +23,9 @@ constexpr int64_t kMostPositions = 128;
 class Ranks {
  public:
   Ranks(const gguf::File& file, const ModelDescription& model, const std::vector<RankCut>& cuts,
-        Isa isa, KvType kv_type) {
+        Isa isa, KvType kv_type, int64_t context) {
     for (const RankCut& cut : cuts) {
-      programs_.push_back(*build_program(model, cut));
+      programs_.push_back(*build_program(model, cut, context));
       backends_.push_back(make_cpu_backend(isa, 1));
       const Program& program = programs_.back();
       Backend& backend = *backends_.back();
@@ -32,7 +33,9 @@ class Ranks {
       for (size_t id = 0; id < program.weights.size(); ++id) {
         check(backend.load(static_cast<WeightId>(id), *file.tensor(program.weights[id].tensor)));
       }
-      check(backend.allocate_kv(kv_type, kMostPositions / backend.page_tokens() + 1));
+      const std::vector<int64_t> pages(program.cache_groups.size(),
+                                       kMostPositions / backend.page_tokens() + 1);
+      check(backend.allocate_kv(kv_type, pages));
     }
   }
 
@@ -46,8 +49,9 @@ class Ranks {
     const std::vector<int32_t> sequences(rows, 0);
     std::vector<PageId> pages(rows / static_cast<size_t>(backends_[0]->page_tokens()) + 1);
     std::iota(pages.begin(), pages.end(), 0);
-    const StepBatch batch{tokens,    positions, roles,
-                          sequences, wanted,    {{std::span<const PageId>(pages)}}};
+    const StepBatch batch{
+        tokens,    positions, roles,
+        sequences, wanted,    {programs_[0].cache_groups.size(), {std::span<const PageId>(pages)}}};
     for (size_t segment = 0; segment < programs_[0].segments.size(); ++segment) {
       for (const auto& backend : backends_) check(backend->run(segment, batch));
       if (const auto buffer = programs_[0].segments[segment].all_reduce)
@@ -90,20 +94,35 @@ class Ranks {
   std::vector<std::unique_ptr<Backend>> backends_;
 };
 
-// The largest difference from the fixture, as a share of its largest logit.
-double worst_difference(const std::string& name, const std::vector<double>& shares, Isa isa,
-                        KvType kv_type) {
-  const std::string folder = std::string(SHOAL_SOURCE_DIR) + "/tests/golden/llama/";
-  const Json fixture = *parse_json(*read_file(folder + name + ".json"));
-  const auto file = gguf::File::open(folder + fixture["model"].get<std::string>());
+const std::string kFolder = std::string(SHOAL_SOURCE_DIR) + "/tests/golden/";
+
+struct Fixture {
+  gguf::File file;
+  ModelDescription model;
+  ModelCard card;
+  Json json;
+};
+
+Fixture open_fixture(const std::string& name) {
+  const Json json = *parse_json(*read_file(kFolder + name + ".json"));
+  const std::string folder = std::filesystem::path(kFolder + name).parent_path().string() + "/";
+  auto file = gguf::File::open(folder + json["model"].get<std::string>());
   EXPECT_TRUE(file) << file.error().message;
-  const auto model = describe(*file);
+  auto model = describe(*file);
   EXPECT_TRUE(model) << model.error().message;
-  const auto cuts = partition(model_card(*file, *model), shares);
+  const ModelCard card = model_card(*file, *model);
+  return {std::move(*file), std::move(*model), card, json};
+}
+
+// The largest difference from the fixture, as a share of its largest logit.
+double worst_difference(const Fixture& fixture, const std::vector<double>& shares, Isa isa,
+                        KvType kv_type) {
+  const auto cuts = partition(fixture.card, shares);
   EXPECT_TRUE(cuts) << cuts.error().message;
-  Ranks ranks(*file, *model, *cuts, isa, kv_type);
+  const int64_t context = fixture.json.value("context", fixture.model.context_length);
+  Ranks ranks(fixture.file, fixture.model, *cuts, isa, kv_type, context);
   double worst = 0;
-  for (const Json& test : fixture["cases"]) {
+  for (const Json& test : fixture.json["cases"]) {
     const auto wanted = test["positions"].get<std::vector<int32_t>>();
     const auto logits = ranks.logits(test["tokens"].get<std::vector<int32_t>>(), wanted);
     const auto expected = test["logits"].get<std::vector<std::vector<double>>>();
@@ -123,36 +142,51 @@ double worst_difference(const std::string& name, const std::vector<double>& shar
   return worst;
 }
 
-class LlamaGolden : public testing::TestWithParam<const char*> {};
-
-TEST_P(LlamaGolden, OneRankAgreesWithAnotherImplementation) {
-  EXPECT_LT(worst_difference(GetParam(), {1}, Isa::kReference, KvType::kF32), 1e-4);
+// Every fixture there is: "llama/plain", "models/qwen2", and so on.
+std::vector<std::string> fixtures() {
+  std::vector<std::string> names;
+  for (const char* folder : {"llama", "models"}) {
+    for (const auto& entry : std::filesystem::directory_iterator(kFolder + folder)) {
+      if (entry.path().extension() == ".json")
+        names.push_back(folder + ("/" + entry.path().stem().string()));
+    }
+  }
+  std::ranges::sort(names);
+  return names;
 }
 
-TEST_P(LlamaGolden, TwoRanksAgreeEvenAndUneven) {
-  EXPECT_LT(worst_difference(GetParam(), {1, 1}, Isa::kReference, KvType::kF32), 1e-4);
-  EXPECT_LT(worst_difference(GetParam(), {3, 1}, Isa::kReference, KvType::kF32), 1e-4);
+class Golden : public testing::TestWithParam<std::string> {};
+
+TEST_P(Golden, OneRankAgreesWithAnotherImplementation) {
+  EXPECT_LT(worst_difference(open_fixture(GetParam()), {1}, Isa::kReference, KvType::kF32), 1e-4);
 }
 
-TEST(LlamaGoldenHeads, ThreeRanksAgreeWhereThereAreHeadsForThem) {
-  EXPECT_LT(worst_difference("tied_factors", {1, 1, 1}, Isa::kReference, KvType::kF32), 1e-4);
-  EXPECT_LT(worst_difference("tied_factors", {1, 2, 3}, Isa::kReference, KvType::kF32), 1e-4);
+TEST_P(Golden, TwoToFourRanksAgreeEvenAndUneven) {
+  const Fixture fixture = open_fixture(GetParam());
+  for (const std::vector<double>& shares : std::vector<std::vector<double>>{
+           {1, 1}, {3, 1}, {1, 1, 1}, {1, 2, 3}, {1, 1, 1, 1}, {4, 1, 2, 1}}) {
+    if (static_cast<int64_t>(shares.size()) > most_ranks(fixture.card)) continue;
+    EXPECT_LT(worst_difference(fixture, shares, Isa::kReference, KvType::kF32), 1e-4)
+        << shares.size() << " ranks";
+  }
 }
 
 // What F16 costs: keys and values are rounded to 11 bits, about 5e-4 of each; the cache must not
 // cost more than a few of that.
-TEST_P(LlamaGolden, TheF16CacheCostsItsRoundingOnly) {
-  EXPECT_LT(worst_difference(GetParam(), {1}, Isa::kReference, KvType::kF16), 5e-3);
+TEST_P(Golden, TheF16CacheCostsItsRoundingOnly) {
+  EXPECT_LT(worst_difference(open_fixture(GetParam()), {1}, Isa::kReference, KvType::kF16), 5e-3);
 }
 
-TEST_P(LlamaGolden, Avx2AgreesToo) {
+TEST_P(Golden, Avx2AgreesToo) {
   if (!machine_has(Isa::kAvx2)) GTEST_SKIP() << "this machine lacks AVX2";
-  EXPECT_LT(worst_difference(GetParam(), {1}, Isa::kAvx2, KvType::kF32), 1e-4);
+  EXPECT_LT(worst_difference(open_fixture(GetParam()), {1}, Isa::kAvx2, KvType::kF32), 1e-4);
 }
 
-INSTANTIATE_TEST_SUITE_P(Shapes, LlamaGolden,
-                         testing::Values("plain", "wide_heads", "tied_factors"),
-                         [](const auto& shape) { return std::string(shape.param); });
+INSTANTIATE_TEST_SUITE_P(Models, Golden, testing::ValuesIn(fixtures()), [](const auto& name) {
+  std::string text = name.param;
+  std::ranges::replace(text, '/', '_');
+  return text;
+});
 
 }  // namespace
 }  // namespace shoal

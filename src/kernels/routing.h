@@ -1,0 +1,21 @@
+// Which experts a row goes to. Pure; any thread.
+#pragma once
+
+#include <vector>
+
+#include "tensor/program.h"
+
+namespace shoal::kernels {
+
+struct ChosenExpert {
+  int expert;
+  float weight;
+};
+
+// `scores` of all experts, in floats; `bias` likewise, or null. Fills `chosen` with `routing.used`
+// of them, the best first, of equal ones the lower first. Scores that are not numbers are never
+// better. `probabilities` is memory to reuse.
+void choose_experts(const Routing& routing, const float* scores, int64_t count, const float* bias,
+                    std::vector<double>& probabilities, std::vector<ChosenExpert>& chosen);
+
+}  // namespace shoal::kernels
