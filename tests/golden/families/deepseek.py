@@ -180,14 +180,12 @@ V3 = COMMON | dict(layers=2, ffn=56, expert_count=8, used=3, shared=1, expert_ff
                    groups=4, groups_used=2, weights_scale=2.5, normalise=True)
 FIXTURES = {
     "deepseek2_lite": lambda: DeepSeekLite(51, absorbed=False, **LITE),
-    "deepseek2_lite_mla": lambda: DeepSeekLite(51, absorbed=True, **LITE),
     "deepseek2_v2": lambda: DeepSeekV2(52, absorbed=True, **V2),
     "deepseek2_v3": lambda: DeepSeekV3(53, absorbed=True, **V3),
     "deepseek2_v3_kv_b": lambda: DeepSeekV3(53, absorbed=False, **V3),
 }
 HAS = {
     "deepseek2_lite": "`attn_kv_b`, no latent queries, softmax not normalised, 2 shared experts, YaRN with mscale 0.707; values narrower than keys; 25 of 27 layers dense",
-    "deepseek2_lite_mla": "the same numbers with `attn_k_b` and `attn_v_b`",
     "deepseek2_v2": "latent queries; 2 of 4 groups ranked by their largest score, softmax, scale 4",
     "deepseek2_v3": "latent queries; sigmoid with a bias for the choice, 2 of 4 groups ranked by their two largest, normalised, scale 2.5, YaRN with mscale 1; one dense layer; 3 heads",
     "deepseek2_v3_kv_b": "the same numbers with `attn_kv_b`",

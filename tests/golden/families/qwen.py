@@ -88,7 +88,7 @@ class Qwen3Moe(Qwen3):
 
 FIXTURES = {
     "qwen2": lambda: Qwen2(11, layers=2, hidden=48, heads=6, kv_heads=3, head_dim=8, ffn=40, base=1000000.0, epsilon=1e-6, tied=True),
-    "qwen3": lambda: Qwen3(13, layers=2, hidden=32, heads=6, kv_heads=3, head_dim=16, ffn=72, vocab=300, base=1000000.0, epsilon=1e-6, tied=True),
+    "qwen3": lambda: Qwen3(13, layers=2, hidden=32, heads=6, kv_heads=3, head_dim=16, ffn=40, vocab=300, base=1000000.0, epsilon=1e-6, tied=True),
     "qwen2moe": lambda: Qwen2Moe(14, layers=2, hidden=32, heads=4, kv_heads=2, head_dim=8, ffn=88, expert_count=5, used=2,
                                  expert_ffn=12, shared_ffn=24, base=1000000.0, epsilon=1e-6),
     "qwen3moe": lambda: Qwen3Moe(15, layers=2, hidden=32, heads=4, kv_heads=2, head_dim=16, ffn=96, expert_count=8, used=3,
