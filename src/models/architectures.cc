@@ -59,6 +59,12 @@ Result<ModelDescription> describe_common(const Hyperparameters& keys,
       file.string("general.name").value_or(file.path().substr(file.path().find_last_of('/') + 1)));
   model.file_bytes = file.size_bytes();
   SHOAL_ASSIGN(model.layer_count, keys.count("block_count"));
+  SHOAL_ASSIGN(model.unused_layers, keys.count_or_zero("nextn_predict_layers"));
+  if (model.unused_layers >= model.layer_count) {
+    return keys.wrong(ErrorCode::kCorrupt, "nextn_predict_layers", "{} of {} layers leave none",
+                      model.unused_layers, model.layer_count);
+  }
+  model.layer_count -= model.unused_layers;
   SHOAL_ASSIGN(model.hidden, keys.count("embedding_length"));
   SHOAL_ASSIGN(model.feed_forward, keys.count("feed_forward_length"));
   SHOAL_ASSIGN(model.context_length, keys.count("context_length"));
@@ -180,7 +186,14 @@ Status read_mixture(const Hyperparameters& keys, ModelDescription& model, Routin
     routing.groups_used = static_cast<int>(groups_used);
   }
   mixture.routing = routing;
-  return {};
+  const auto has = [&](std::string_view name) {
+    return keys.has_tensor(fmt::format("blk.{}.{}.weight", mixture.dense_layers, name));
+  };
+  if (has("ffn_gate_up_exps") != (has("ffn_gate_exps") && has("ffn_up_exps"))) return {};
+  return fail(ErrorCode::kCorrupt,
+              "{}: the experts of layer {} need \"ffn_gate_up_exps.weight\" or both of "
+              "\"ffn_gate_exps.weight\" and \"ffn_up_exps.weight\"; the file is not a whole model",
+              keys.file().path(), mixture.dense_layers);
 }
 
 const Architecture* find_architecture(std::string_view name) {

@@ -330,12 +330,19 @@ void ProgramBuilder::mixture(int64_t layer, Activation activation, BlockNorms no
   begin_block(norms, layer);
   add(Project{normalised(),
               {{weight("*.ffn_gate_inp.weight", layer), bias("*.ffn_gate_inp", layer), router}}});
+  const bool fused = has_rule("*.ffn_gate_up_exps.weight");
+  const Range columns = cut_[CutKind::kExperts];
+  const Range above{mixture.width + columns.begin, mixture.width + columns.end};
+  const auto half = [&](std::string_view name, std::string_view own, Range rows) {
+    if (!fused) return weight(own, layer);
+    return weight_part("*.ffn_gate_up_exps.weight", layer, name, {{rows}, {}});
+  };
   Experts experts{.in = normalised(),
                   .router = router,
                   .out = partial(),
                   .routing = mixture.routing,
-                  .gate = weight("*.ffn_gate_exps.weight", layer),
-                  .up = weight("*.ffn_up_exps.weight", layer),
+                  .gate = half("gate", "*.ffn_gate_exps.weight", columns),
+                  .up = half("up", "*.ffn_up_exps.weight", above),
                   .down = weight("*.ffn_down_exps.weight", layer),
                   .gate_bias = bias("*.ffn_gate_exps", layer),
                   .up_bias = bias("*.ffn_up_exps", layer),

@@ -1,6 +1,6 @@
-// DeepSeek V2 (DeepSeek-AI, 2024), V3 and R1, Kimi K2: multi-head latent attention; after the first
-// layers experts, one of them shared. Files hold the latent's key and value parts in one tensor
-// (attn_kv_b) or, newer, in two (attn_k_b, attn_v_b).
+// DeepSeek V2 (DeepSeek-AI, 2024), V3 and R1, Kimi K2, Mistral Small 4: multi-head latent
+// attention; after the first layers experts, one of them shared. Files hold the latent's key and
+// value parts in one tensor (attn_kv_b) or, newer, in two (attn_k_b, attn_v_b).
 #include "models/architecture.h"
 #include "models/rule_sets.h"
 
@@ -65,6 +65,7 @@ Status read_latent(const Hyperparameters& keys, ModelDescription& model) {
 
 // GLM 4.7 Flash comes as this architecture, without the key that says how experts are scored.
 bool is_glm_flash(const ModelDescription& model) {
+  if (model.architecture != kDeepseek2.name) return false;
   return model.layer_count == 47 || model.layer_count == 48;
 }
 
@@ -99,5 +100,6 @@ void build_deepseek2(ProgramBuilder& build, const ModelDescription& model) {
 }  // namespace
 
 const Architecture kDeepseek2 = {"deepseek2", kTensors, describe_deepseek2, build_deepseek2};
+const Architecture kMistral4 = {"mistral4", kTensors, describe_deepseek2, build_deepseek2};
 
 }  // namespace shoal

@@ -25,12 +25,6 @@ Status describe_glm4(const Hyperparameters& keys, ModelDescription& model) {
 
 Status describe_glm4moe(const Hyperparameters& keys, ModelDescription& model) {
   SHOAL_ASSIGN(model.rope, keys.rope(model.head_dimension, /*interleaved=*/false));
-  SHOAL_ASSIGN(model.unused_layers, keys.count_or_zero("nextn_predict_layers"));
-  if (model.unused_layers >= model.layer_count) {
-    return keys.wrong(ErrorCode::kCorrupt, "nextn_predict_layers", "{} of {} layers leave none",
-                      model.unused_layers, model.layer_count);
-  }
-  model.layer_count -= model.unused_layers;
   SHOAL_ASSIGN(model.mixture.dense_layers, keys.count_or_zero("leading_dense_block_count"));
   return read_mixture(keys, model, {.score = Routing::Score::kSigmoid});
 }

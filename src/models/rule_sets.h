@@ -65,13 +65,16 @@ inline constexpr std::array kPostFeedForwardNormRule = {
     TensorRule{"*.post_ffw_norm.weight", Extent::kOne, Extent::kHidden},
 };
 
+// Gate and up by tensors of their own, or one above the other in one.
 inline constexpr std::array kExpertRules = {
     TensorRule{"*.ffn_gate_inp.weight", Extent::kExpertCount, Extent::kHidden, Presence::kRequired,
                InLayers::kMixture},
-    TensorRule{"*.ffn_gate_exps.weight", Extent::kExpertWidth, Extent::kHidden, Presence::kRequired,
+    TensorRule{"*.ffn_gate_exps.weight", Extent::kExpertWidth, Extent::kHidden, Presence::kOptional,
                InLayers::kMixture, Extent::kExpertCount},
-    TensorRule{"*.ffn_up_exps.weight", Extent::kExpertWidth, Extent::kHidden, Presence::kRequired,
+    TensorRule{"*.ffn_up_exps.weight", Extent::kExpertWidth, Extent::kHidden, Presence::kOptional,
                InLayers::kMixture, Extent::kExpertCount},
+    TensorRule{"*.ffn_gate_up_exps.weight", Extent::kExpertGateUp, Extent::kHidden,
+               Presence::kOptional, InLayers::kMixture, Extent::kExpertCount},
     TensorRule{"*.ffn_down_exps.weight", Extent::kHidden, Extent::kExpertWidth, Presence::kRequired,
                InLayers::kMixture, Extent::kExpertCount},
 };

@@ -113,6 +113,8 @@ int64_t extent_size(Extent extent, const ModelDescription& model) {
       return model.mixture.count;
     case Extent::kExpertWidth:
       return model.mixture.width;
+    case Extent::kExpertGateUp:
+      return 2 * model.mixture.width;
     case Extent::kSharedWidth:
       return model.mixture.shared_width;
     case Extent::kVocabulary:
@@ -154,6 +156,7 @@ std::optional<CutKind> extent_kind(Extent extent) {
     case Extent::kGateUp:
       return CutKind::kFeedForward;
     case Extent::kExpertWidth:
+    case Extent::kExpertGateUp:
       return CutKind::kExperts;
     case Extent::kSharedWidth:
       return CutKind::kSharedExpert;
@@ -182,6 +185,7 @@ std::vector<Range> extent_cut(Extent extent, const ModelDescription& model, cons
     ranges = {scaled(part, dimension), scaled(kv, dimension, queries),
               scaled(kv, dimension, queries + keys)};
   }
+  if (extent == Extent::kExpertGateUp) ranges = {part, scaled(part, 1, model.mixture.width)};
   if (extent == Extent::kGateUp) ranges = {part, scaled(part, 1, model.feed_forward)};
   if (extent == Extent::kLatentQuery)
     ranges = {scaled(part, model.latent.nope + model.latent.rope)};

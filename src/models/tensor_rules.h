@@ -32,6 +32,7 @@ enum class Extent : uint8_t {
   kGateUp,  // gate above up
   kExpertCount,
   kExpertWidth,
+  kExpertGateUp,  // gate above up
   kSharedWidth,
   kVocabulary,
   kRopePairs,

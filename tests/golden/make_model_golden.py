@@ -21,9 +21,9 @@ import tempfile
 
 import numpy as np
 
-from families import deepseek, gemma, glm, gguf_file, gpt_oss, llama, newer, phi, qwen
+from families import deepseek, gemma, gemma4, glm, gguf_file, gpt_oss, llama, newer, phi, qwen
 
-FAMILIES = [llama, qwen, gemma, phi, gpt_oss, deepseek, glm, newer]
+FAMILIES = [llama, qwen, gemma, gemma4, phi, gpt_oss, deepseek, glm, newer]
 HERE = pathlib.Path(__file__).parent
 # Number of tokens, and the positions whose logits are kept.
 CASES = [(1, [0]), (8, [7]), (40, [15, 39]), (101, [64, 100])]

@@ -99,7 +99,7 @@ class Gemma3(Gemma):
 
 FIXTURES = {
     "gemma2": lambda: Gemma2(27, layers=3, hidden=32, heads=4, kv_heads=2, head_dim=16, ffn=24, epsilon=1e-6, window=24, attention_cap=6.0, final_cap=8.0, fed_part=0.4),
-    "gemma2_27b": lambda: Gemma2(22, layers=46, hidden=16, heads=1, kv_heads=1, head_dim=8, ffn=8, epsilon=1e-6, window=24, attention_cap=50.0,
+    "gemma2_27b": lambda: Gemma2(22, layers=46, hidden=16, heads=1, kv_heads=1, head_dim=8, ffn=8, epsilon=1e-6, window=24, attention_cap=5.0,
                                  final_cap=30.0, scale_from=16, fed_part=0.05),
     "gemma3": lambda: Gemma3(26, layers=7, hidden=32, heads=2, kv_heads=1, head_dim=16, ffn=24, base=1000000.0, epsilon=1e-6, window=24),
     "gemma3_scaled": lambda: Gemma3(24, layers=6, hidden=32, heads=4, kv_heads=2, head_dim=8, ffn=24, base=50000.0, epsilon=1e-6, window=30,

@@ -43,7 +43,7 @@ def write(path, name, model):
     writer.add_name(f"golden {name}".replace("phi3", "phi 3"))  # llama.cpp looks for special tokens by a name with phi3 in it
     for key, value in model.meta.items():
         add_value(writer, f"{model.architecture}.{key}", value)
-    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+    writer.add_file_type(gguf.LlamaFileType.MOSTLY_MXFP4_MOE if model.kept_types else gguf.LlamaFileType.ALL_F32)
     add_tokenizer(writer, model.vocab)
     for tensor, values in model.tensors.items():
         kept = model.kept_types.get(tensor)

@@ -91,7 +91,7 @@ FIXTURES = {
     "glm4": lambda: Glm4(61, layers=2, hidden=32, heads=4, kv_heads=2, head_dim=16, ffn=24, turned=8, bias=True, tied=True),
     "glm4moe": lambda: Glm4Moe(62, layers=2, hidden=32, heads=4, kv_heads=2, head_dim=16, ffn=40, turned=8, bias=True, head_norms=False, dense=1,
                                expert_count=4, used=2, expert_ffn=12, shared=1, weights_scale=1.5, nextn=1, tied=True),
-    "glm4moe_norms": lambda: Glm4Moe(63, layers=3, hidden=32, heads=4, kv_heads=1, head_dim=16, ffn=24, turned=8, bias=True, head_norms=True, dense=2,
+    "glm4moe_norms": lambda: Glm4Moe(65, layers=3, hidden=32, heads=4, kv_heads=1, head_dim=16, ffn=24, turned=8, bias=True, head_norms=True, dense=2,
                                      expert_count=4, used=2, expert_ffn=12, shared=1, weights_scale=2.5, nextn=0, base=1000000.0, tied=True),
 }
 HAS = {

@@ -82,12 +82,12 @@ class GptOssMxfp4(GptOss):
         self.kept_types = {name: gguf.GGMLQuantizationType.MXFP4 for name in self.tensors if name.endswith("_exps.weight")}
 
 
-SHAPE = dict(layers=2, hidden=32, heads=4, kv_heads=2, head_dim=16, ffn=32, base=150000.0, window=24, expert_count=4, used=2, factor=8.0, original=64)
+SHAPE = dict(layers=2, hidden=32, heads=4, kv_heads=2, head_dim=16, ffn=32, base=150000.0, window=24, expert_count=3, used=2, factor=8.0, original=64)
 FIXTURES = {
     "gpt_oss": lambda: GptOss(41, **SHAPE),
     "gpt_oss_mxfp4": lambda: GptOssMxfp4(41, **SHAPE),
 }
 HAS = {
-    "gpt_oss": "sinks, biases everywhere, alternating windows of 24, clamped SwiGLU whose clamps act, YaRN without rounding; 2 of 4 experts by softmax of the chosen",
+    "gpt_oss": "sinks, biases everywhere, alternating windows of 24, clamped SwiGLU whose clamps act, YaRN without rounding; 2 of 3 experts by softmax of the chosen",
     "gpt_oss_mxfp4": "the same numbers, experts in MXFP4; llama.cpp rounds activations to 8 bits there and agrees only roughly",
 }

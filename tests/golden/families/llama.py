@@ -52,14 +52,6 @@ class Mixtral(Llama):
         return self.mixture(layer, x)
 
 
-class LlamaLinear(Llama):
-    def __init__(self, seed, factor, **shape):
-        super().__init__(seed, **shape)
-        self.rope = blocks.Rope(blocks.frequencies(self.base, self.head_dim) / factor, True)
-        self.meta |= {"rope.scaling.type": "linear", "rope.scaling.factor": float(factor)}
-        self.config["rope_parameters"] |= {"rope_type": "linear", "factor": factor}
-
-
 class LlamaYarn(Llama):
     """YaRN: the magnitude multiplies turned queries and keys, so scores grow by its square."""
 
@@ -84,14 +76,12 @@ class LlamaFactors(Llama):
 
 FIXTURES = {
     "mixtral": lambda: Mixtral(1, layers=2, hidden=32, heads=4, kv_heads=2, head_dim=8, ffn=24, base=1000000.0, expert_count=4, used=2, tied=True),
-    "llama_linear": lambda: LlamaLinear(2, layers=2, hidden=32, heads=4, kv_heads=4, head_dim=8, ffn=56, factor=4.0, tied=True),
-    "llama_yarn": lambda: LlamaYarn(3, layers=2, hidden=32, heads=4, kv_heads=1, head_dim=24, ffn=72, factor=4.0, original=32, tied=True),
+    "llama_yarn": lambda: LlamaYarn(3, layers=2, hidden=32, heads=4, kv_heads=1, head_dim=24, ffn=40, factor=4.0, original=32, tied=True),
     "llama3_factors": lambda: LlamaFactors(4, layers=2, hidden=32, heads=4, kv_heads=2, head_dim=16, ffn=40, base=500.0, factor=8.0, low=1.0,
                                            high=4.0, original=64, tied=True),
 }
 HAS = {
     "mixtral": "experts under llama: 2 of 4, normalised",
-    "llama_linear": "linear rope scaling; as many KV heads as heads",
     "llama_yarn": "YaRN by 4 from 32 positions; one KV head; heads of 24 in a hidden width of 32",
     "llama3_factors": "`rope_freqs.weight`",
 }

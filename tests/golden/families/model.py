@@ -152,9 +152,14 @@ class Model:
 
     def mixture(self, layer, x):
         """Routed experts, each a gated feed-forward with SiLU."""
-        gate, up, down = (self.weight(layer, f"ffn_{name}_exps") for name in ("gate", "up", "down"))
+        gate, up = self.gates_and_ups(layer)
+        down = self.weight(layer, "ffn_down_exps")
         ids, weights = self.router(self.linear(layer, "ffn_gate_inp", x), self.weight(layer, "exp_probs_b", "bias"))
         return blocks.experts(x, ids, weights, lambda i, row: down[i] @ (blocks.silu(gate[i] @ row) * (up[i] @ row)))
+
+    def gates_and_ups(self, layer):
+        fused = self.weight(layer, "ffn_gate_up_exps")
+        return np.split(fused, 2, 1) if fused is not None else (self.weight(layer, "ffn_gate_exps"), self.weight(layer, "ffn_up_exps"))
 
     def layer(self, layer, x):
         raise NotImplementedError
@@ -198,11 +203,10 @@ class Model:
 
     def layer_state(self, layer):
         """What the table of names cannot say: experts, which transformers keeps as [gate; up] and down."""
-        gate = self.weight(layer, "ffn_gate_exps")
-        if gate is None:
+        down = self.weight(layer, "ffn_down_exps")
+        if down is None:
             return {}
-        return {"mlp.experts.gate_up_proj": np.concatenate([gate, self.weight(layer, "ffn_up_exps")], 1),
-                "mlp.experts.down_proj": self.weight(layer, "ffn_down_exps")}
+        return {"mlp.experts.gate_up_proj": np.concatenate(self.gates_and_ups(layer), 1), "mlp.experts.down_proj": down}
 
     def halves(self, values):
         """Rows (2i, 2i+1) of each head put where halves (i, i + dim / 2) expect them."""

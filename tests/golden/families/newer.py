@@ -2,6 +2,7 @@
 import numpy as np
 
 from . import blocks
+from .deepseek import DeepSeek
 from .llama import Llama
 from .model import Model
 from .qwen import Qwen2, Qwen3
@@ -81,6 +82,74 @@ class Mistral3(Llama):
 
     def tempered(self, q):
         return q * (1 + self.beta * np.log(1 + np.arange(len(q)) // self.original))[:, None, None]
+
+
+class Mistral4(DeepSeek):
+    """Latent attention; softmax, normalised; gate and up of the experts in one tensor.
+
+    Queries grow with every 8192 positions, but files do not say so, nor does llama.cpp do it: the model is told not to.
+    """
+    architecture, transformers_class = "mistral4", "Mistral4"
+    q_rank = 20
+
+    def __init__(self, seed, **shape):
+        super().__init__(seed, **shape)
+        self.meta |= {"expert_weights_norm": True}
+        self.config["head_dim"] = self.head_dim
+        self.config["rope_parameters"] |= {"llama_4_scaling_beta": 0.0, "partial_rotary_factor": self.turned / self.head_dim}
+
+    def add_experts(self, prefix, count, width, router_bias=None):
+        super().add_experts(prefix, count, width)
+        gate, up = (self.tensors.pop(f"{prefix}ffn_{name}_exps.weight") for name in ("gate", "up"))
+        self.tensors[prefix + "ffn_gate_up_exps.weight"] = np.concatenate([gate, up], 1)
+
+
+class Llama4(Llama):
+    """Three layers of four turn q and k and then norm them without weights; the fourth does neither. One expert, whose input is scaled.
+
+    Not shown by so few tokens: chunks of 8192 positions in the layers that turn, queries that grow with every 8192 positions in the others.
+    """
+    architecture, transformers_class, config_class = "llama4", "Llama4", "Llama4TextConfig"
+    names = {"ffn_gate": "feed_forward.gate_proj", "ffn_up": "feed_forward.up_proj", "ffn_down": "feed_forward.down_proj",
+             "ffn_gate_inp": "feed_forward.router", "ffn_gate_shexp": "feed_forward.shared_expert.gate_proj",
+             "ffn_up_shexp": "feed_forward.shared_expert.up_proj", "ffn_down_shexp": "feed_forward.shared_expert.down_proj"}
+
+    def __init__(self, seed, expert_count, expert_ffn, step, **shape):
+        self.expert_count, self.expert_ffn, self.step = expert_count, expert_ffn, step
+        super().__init__(seed, **shape)
+        self.router = blocks.Router(1, "sigmoid")
+        self.meta |= {"expert_count": expert_count, "expert_used_count": 1, "expert_feed_forward_length": expert_ffn, "interleave_moe_layer_step": step}
+        self.config |= {"intermediate_size": expert_ffn, "intermediate_size_mlp": self.ffn, "num_local_experts": expert_count,
+                        "num_experts_per_tok": 1, "interleave_moe_layer_step": step, "use_qk_norm": True}
+
+    def has_experts(self, layer):
+        return (layer + 1) % self.step == 0
+
+    def add_layer(self, prefix):
+        if not self.has_experts(int(prefix.split(".")[1])):
+            return self.add_feed_forward(prefix, self.ffn)
+        self.add_experts(prefix, self.expert_count, self.expert_ffn)
+        self.add_feed_forward(prefix, self.expert_ffn, "_shexp")
+
+    def rope_of(self, layer):
+        if layer % 4 == 3:
+            return None
+        return lambda heads: blocks.rms_norm(self.rope(heads), 1, self.epsilon)
+
+    def feed(self, layer, x):
+        if not self.has_experts(layer):
+            return self.gated(layer, x)
+        gate, up, down = (self.weight(layer, f"ffn_{name}_exps") for name in ("gate", "up", "down"))
+        ids, weights = self.router(self.linear(layer, "ffn_gate_inp", x))
+        scaled = x * weights
+        routed = blocks.experts(scaled, ids, np.ones_like(weights), lambda i, row: down[i] @ (blocks.silu(gate[i] @ row) * (up[i] @ row)))
+        return routed + self.gated(layer, x, "_shexp")
+
+    def halves(self, values):
+        return values  # transformers has interleaved pairs here too
+
+    def layer_state(self, layer):
+        return {f"feed_forward.{name.removeprefix('mlp.')}": values.swapaxes(1, 2) for name, values in super().layer_state(layer).items()}
 
 
 class Granite(Llama):
@@ -247,27 +316,32 @@ MULTIPLIERS = dict(embedding=12.0, scores=0.09375, added=0.5, logits=6.0)
 FIXTURES = {
     "seed_oss": lambda: SeedOss(71, layers=2, hidden=32, heads=4, kv_heads=2, head_dim=16, ffn=24, base=1000000.0, epsilon=1e-6),
     "minimax_m2": lambda: MiniMaxM2(72, layers=2, hidden=32, heads=6, kv_heads=3, head_dim=16, ffn=12, turned=8, expert_count=5, used=2, base=500000.0),
-    "smollm3": lambda: SmolLM3(73, layers=4, hidden=32, heads=4, kv_heads=2, head_dim=8, ffn=40, base=50000.0, tied=True),
-    "mistral3": lambda: Mistral3(74, layers=2, hidden=32, heads=4, kv_heads=1, head_dim=16, ffn=72, base=1000000.0, factor=4.0, original=32, beta=0.25,
+    "smollm3": lambda: SmolLM3(73, layers=4, hidden=32, heads=4, kv_heads=2, head_dim=8, ffn=24, base=50000.0, tied=True),
+    "mistral3": lambda: Mistral3(74, layers=2, hidden=32, heads=4, kv_heads=1, head_dim=16, ffn=40, base=1000000.0, factor=4.0, original=32, beta=0.25,
                                  tied=True),
-    "granite": lambda: Granite(75, layers=2, hidden=32, heads=4, kv_heads=2, head_dim=8, ffn=56, tied=True, **MULTIPLIERS),
-    "granitemoe": lambda: GraniteMoe(76, layers=2, hidden=32, heads=4, kv_heads=2, head_dim=8, ffn=16, expert_count=6, used=3, tied=True, **MULTIPLIERS),
-    "ernie4_5": lambda: Ernie(77, layers=2, hidden=32, heads=4, kv_heads=1, head_dim=16, ffn=56, base=500000.0, tied=True),
-    "ernie4_5_moe": lambda: ErnieMoe(78, layers=2, hidden=32, heads=4, kv_heads=2, head_dim=16, ffn=48, dense=1, expert_count=6, used=2, expert_ffn=12,
+    "mistral4": lambda: Mistral4(85, layers=2, hidden=32, heads=4, ffn=24, absorbed=True, plain=8, turned=8, value=16, rank=24, dense=0, expert_count=4,
+                                 used=2, shared=1, expert_ffn=16, factor=8.0, original=32, mscale=1.0, normalise=True, epsilon=1e-6, tied=True),
+    "llama4": lambda: Llama4(86, layers=4, hidden=32, heads=4, kv_heads=2, head_dim=8, ffn=24, base=500000.0, expert_count=4, expert_ffn=12, step=2, tied=True),
+    "granite": lambda: Granite(75, layers=2, hidden=32, heads=4, kv_heads=2, head_dim=8, ffn=24, tied=True, **MULTIPLIERS),
+    "granitemoe": lambda: GraniteMoe(76, layers=2, hidden=32, heads=4, kv_heads=2, head_dim=8, ffn=16, expert_count=4, used=3, tied=True, **MULTIPLIERS),
+    "ernie4_5": lambda: Ernie(77, layers=2, hidden=32, heads=4, kv_heads=1, head_dim=16, ffn=24, base=500000.0, tied=True),
+    "ernie4_5_moe": lambda: ErnieMoe(78, layers=2, hidden=32, heads=4, kv_heads=2, head_dim=16, ffn=24, dense=1, expert_count=6, used=2, expert_ffn=12,
                                      shared=2, base=500000.0, tied=True),
-    "hunyuan_dense": lambda: HunyuanDense(79, layers=2, hidden=32, heads=4, kv_heads=2, head_dim=16, ffn=56, theta=10000.0, alpha=50.0, tied=True),
-    "olmo2": lambda: Olmo2(80, layers=2, hidden=32, heads=4, kv_heads=2, head_dim=8, ffn=56, base=500000.0, epsilon=1e-6),
+    "hunyuan_dense": lambda: HunyuanDense(79, layers=2, hidden=32, heads=4, kv_heads=2, head_dim=16, ffn=24, theta=10000.0, alpha=50.0, tied=True),
+    "olmo2": lambda: Olmo2(80, layers=2, hidden=32, heads=4, kv_heads=2, head_dim=8, ffn=24, base=500000.0, epsilon=1e-6),
     "olmo3": lambda: Olmo3(81, layers=4, hidden=32, heads=4, kv_heads=2, head_dim=8, ffn=24, base=500000.0, epsilon=1e-6, window=24, factor=4.0, original=64),
-    "exaone4": lambda: Exaone4(82, layers=2, hidden=32, heads=4, kv_heads=2, head_dim=8, ffn=56, base=1000000.0, tied=True),
-    "qwen3vl": lambda: Qwen3Vl(83, layers=2, hidden=32, heads=4, kv_heads=2, head_dim=16, ffn=56, base=5000000.0, epsilon=1e-6, sections=[4, 2, 2], tied=True),
+    "exaone4": lambda: Exaone4(82, layers=2, hidden=32, heads=4, kv_heads=2, head_dim=8, ffn=24, base=1000000.0, tied=True),
+    "qwen3vl": lambda: Qwen3Vl(83, layers=2, hidden=32, heads=4, kv_heads=2, head_dim=16, ffn=24, base=5000000.0, epsilon=1e-6, sections=[4, 2, 2], tied=True),
 }
 HAS = {
     "seed_oss": "biases on q, k and v and heads wider than hidden / heads; the norm before the feed-forward is `post_attention_norm`",
     "minimax_m2": "norms over all of q and all of k, half of each head turned, 2 of 5 experts by sigmoid with a bias for the choice; 3 KV heads",
     "smollm3": "every fourth layer without positions",
     "mistral3": "YaRN without a magnitude; queries that grow with their position (`attention.temperature_scale`)",
+    "mistral4": "deepseek2 with experts whose gate and up are in one tensor; softmax, normalised; no dense layer",
+    "llama4": "q and k normed without weights after the rotation, but neither in every fourth layer; one expert by sigmoid, which scales its input; every second layer dense",
     "granite": "four multipliers: embeddings, scores, what a half layer adds, logits",
-    "granitemoe": "the same with 3 of 6 experts",
+    "granitemoe": "the same with 3 of 4 experts",
     "ernie4_5": "interleaved pairs; one KV head",
     "ernie4_5_moe": "softmax with a bias for the choice, normalised; two shared experts in one; a dense layer first",
     "hunyuan_dense": "norms per head after the rotation; a rope base that the file has already scaled",

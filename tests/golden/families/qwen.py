@@ -1,5 +1,5 @@
 """Qwen 2, 3 and their mixtures: rotary halves; biases on q, k, v (2) or norms per head (3)."""
-from .blocks import Router, sigmoid
+from .blocks import Rope, Router, sigmoid, yarn_frequencies, yarn_magnitude
 from .model import Model
 
 
@@ -37,6 +37,16 @@ class Qwen3(Qwen2):
     def __init__(self, seed, **shape):
         super().__init__(seed, **shape)
         self.meta |= {"attention.key_length": self.head_dim, "attention.value_length": self.head_dim}
+
+
+class Qwen3Yarn(Qwen3):
+    """YaRN over rotary halves, as in files for long contexts."""
+
+    def __init__(self, seed, factor, original, **shape):
+        super().__init__(seed, **shape)
+        self.rope = Rope(yarn_frequencies(self.base, self.head_dim, factor, original), False, yarn_magnitude(factor))
+        self.meta |= {"rope.scaling.type": "yarn", "rope.scaling.factor": factor, "rope.scaling.original_context_length": original}
+        self.config["rope_parameters"] |= {"rope_type": "yarn", "factor": factor, "original_max_position_embeddings": original}
 
 
 class Qwen2Moe(Qwen2):
@@ -88,7 +98,8 @@ class Qwen3Moe(Qwen3):
 
 FIXTURES = {
     "qwen2": lambda: Qwen2(11, layers=2, hidden=48, heads=6, kv_heads=3, head_dim=8, ffn=40, base=1000000.0, epsilon=1e-6, tied=True),
-    "qwen3": lambda: Qwen3(13, layers=2, hidden=32, heads=6, kv_heads=3, head_dim=16, ffn=72, vocab=300, base=1000000.0, epsilon=1e-6, tied=True),
+    "qwen3": lambda: Qwen3(13, layers=2, hidden=32, heads=6, kv_heads=3, head_dim=16, ffn=40, vocab=300, base=1000000.0, epsilon=1e-6, tied=True),
+    "qwen3_yarn": lambda: Qwen3Yarn(16, layers=1, hidden=32, heads=2, kv_heads=1, head_dim=32, ffn=40, base=10000.0, factor=4.0, original=64, tied=True),
     "qwen2moe": lambda: Qwen2Moe(14, layers=2, hidden=32, heads=4, kv_heads=2, head_dim=8, ffn=88, expert_count=5, used=2,
                                  expert_ffn=12, shared_ffn=24, base=1000000.0, epsilon=1e-6),
     "qwen3moe": lambda: Qwen3Moe(15, layers=2, hidden=32, heads=4, kv_heads=2, head_dim=16, ffn=96, expert_count=8, used=3,
@@ -97,6 +108,7 @@ FIXTURES = {
 HAS = {
     "qwen2": "biases on q, k and v; 3 KV heads; a feed-forward of 40",
     "qwen3": "norms per head; heads wider than hidden / heads; a tied table; a vocabulary of 300",
+    "qwen3_yarn": "YaRN by 4 from 64 positions, over halves",
     "qwen2moe": "2 of 5 experts, not normalised; a shared expert of another width behind a sigmoid gate",
     "qwen3moe": "3 of 8 experts, normalised",
 }
