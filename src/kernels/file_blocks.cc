@@ -163,8 +163,9 @@ void evaluate(const TypeForm& form, const SubBlock& block, float* out) {
     const float step = integers ? d * static_cast<float>(block.scales[half]) : d;
     const float offset = integers ? -(m * static_cast<float>(block.minima[half])) : m;
     for (int i = 16 * half; i < 16 * half + 16; ++i) {
-      const int value = form.values != nullptr ? form.values[block.codes[i]]
-                                               : static_cast<int8_t>(block.codes[i]) - form.center;
+      const int value = form.table != Table::kNone
+                            ? values_of(form.table)[block.codes[i]]
+                            : static_cast<int8_t>(block.codes[i]) - form.center;
       out[i] = step * static_cast<float>(value);
     }
     if (!form.minimum) continue;  // adding zero would lose a negative zero
