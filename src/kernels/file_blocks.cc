@@ -48,8 +48,11 @@ void legacy(const TypeForm& form, const uint8_t* block, SubBlock& out) {
   if (form.high_bits == 1) block += 4;
   nibbles(block, out.codes);
   if (form.high_bits == 0) return;
-  for (int i = 0; i < 32; ++i) {
-    out.codes[i] = static_cast<uint8_t>(out.codes[i] | (fifth[i / 8] >> (i % 8) & 1) << 4);
+  for (int byte = 0; byte < 4; ++byte) {
+    for (int i = 0; i < 8; ++i) {
+      uint8_t& code = out.codes[8 * byte + i];
+      code = static_cast<uint8_t>(code | (fifth[byte] >> i & 1) << 4);
+    }
   }
 }
 
