@@ -74,20 +74,21 @@ inline void fetch_until(const uint8_t*& at, const uint8_t* end) {
 template <ElementType kType>
 struct Codes {
   static constexpr const TypeForm& kForm = type_form(kType);
+  static constexpr bool kLookedUp = kForm.table != Table::kNone;
   static constexpr int kTableLowest = [] {
     int lowest = 0;
-    for (int i = 0; kForm.values != nullptr && i < 16; ++i) {
-      if (kForm.values[i] < lowest) lowest = kForm.values[i];
+    for (int i = 0; kLookedUp && i < 16; ++i) {
+      if (values_of(kForm.table)[i] < lowest) lowest = values_of(kForm.table)[i];
     }
     return lowest;
   }();
   static constexpr bool kSigned = kForm.low_bits == 8 || kTableLowest < -32;
-  static constexpr int kCenter = kForm.values != nullptr && !kSigned ? -kTableLowest : kForm.center;
+  static constexpr int kCenter = kLookedUp && !kSigned ? -kTableLowest : kForm.center;
   static constexpr int kLargest = [] {
     if (kSigned) return 128;
     int largest = (1 << (kForm.low_bits + kForm.high_bits)) - 1;
-    for (int i = 0; kForm.values != nullptr && i < 16; ++i) {
-      const int code = kForm.values[i] + kCenter;
+    for (int i = 0; kLookedUp && i < 16; ++i) {
+      const int code = values_of(kForm.table)[i] + kCenter;
       if (i == 0 || code > largest) largest = code;
     }
     return largest;
@@ -100,14 +101,15 @@ struct Codes {
   static constexpr int kRun = kRoom >= 8 && !kTwoScales ? 8 : kRoom >= 4 ? 4 : kRoom >= 2 ? 2 : 1;
   static_assert(kRoom >= 1 && 2 * kRun * kLargest * 127 <= 32767);
 
-  // Those of one half of the rows of sub-block b.
+  // Of sub-block b.
   const uint8_t *low, *high;
   __m256i table;
   Codes(const uint8_t* p, const PieceOffsets& at, int64_t b)
       : low(p + at.codes + 64 * kForm.low_bits * b),
         high(p + at.high_bits + 64 * kForm.high_bits * b) {
-    if constexpr (kForm.values != nullptr) {
-      const __m128i values = _mm_loadu_si128(reinterpret_cast<const __m128i*>(kForm.values));
+    if constexpr (kLookedUp) {
+      const __m128i values =
+          _mm_loadu_si128(reinterpret_cast<const __m128i*>(values_of(kForm.table)));
       table = _mm256_broadcastsi128_si256(
           _mm_add_epi8(values, _mm_set1_epi8(static_cast<char>(kSigned ? 0 : kCenter))));
     }
@@ -121,7 +123,7 @@ struct Codes {
       const __m256i both = load(low + 64 * (i % 4) + 32 * half);
       const __m256i code =
           _mm256_and_si256(i < 4 ? both : _mm256_srli_epi16(both, 4), _mm256_set1_epi8(15));
-      if constexpr (kForm.values != nullptr) return _mm256_shuffle_epi8(table, code);
+      if constexpr (kLookedUp) return _mm256_shuffle_epi8(table, code);
       return with_high_bits(code, i, half);
     } else {
       const __m256i four = load(low + 64 * (i / 4) + 32 * half);

@@ -48,8 +48,11 @@ void legacy(const TypeForm& form, const uint8_t* block, SubBlock& out) {
   if (form.high_bits == 1) block += 4;
   nibbles(block, out.codes);
   if (form.high_bits == 0) return;
-  for (int i = 0; i < 32; ++i) {
-    out.codes[i] = static_cast<uint8_t>(out.codes[i] | (fifth[i / 8] >> (i % 8) & 1) << 4);
+  for (int byte = 0; byte < 4; ++byte) {
+    for (int i = 0; i < 8; ++i) {
+      uint8_t& code = out.codes[8 * byte + i];
+      code = static_cast<uint8_t>(code | (fifth[byte] >> i & 1) << 4);
+    }
   }
 }
 
@@ -163,8 +166,9 @@ void evaluate(const TypeForm& form, const SubBlock& block, float* out) {
     const float step = integers ? d * static_cast<float>(block.scales[half]) : d;
     const float offset = integers ? -(m * static_cast<float>(block.minima[half])) : m;
     for (int i = 16 * half; i < 16 * half + 16; ++i) {
-      const int value = form.values != nullptr ? form.values[block.codes[i]]
-                                               : static_cast<int8_t>(block.codes[i]) - form.center;
+      const int value = form.table != Table::kNone
+                            ? values_of(form.table)[block.codes[i]]
+                            : static_cast<int8_t>(block.codes[i]) - form.center;
       out[i] = step * static_cast<float>(value);
     }
     if (!form.minimum) continue;  // adding zero would lose a negative zero

@@ -20,31 +20,34 @@ template <int kBits>
 constexpr int plane_column(int index, int slot) {
   return kBits == 4 ? 4 * index + 16 * slot : 4 * (8 / kBits * index + slot);
 }
+// kBits ones at the bottom of each of four bytes: four codes are moved as one word.
+template <int kBits>
+constexpr uint32_t kPlaneMask = 0x01010101u * ((1u << kBits) - 1);
 
 template <int kBits>
 void put_plane(const uint8_t* codes, int shift, int row, uint8_t* out) {
-  constexpr unsigned kMask = (1u << kBits) - 1;
   for (int index = 0; index < kBits; ++index) {
-    unsigned bytes[4] = {};
+    uint32_t bytes = 0;
     for (int slot = 0; slot < 8 / kBits; ++slot) {
-      const uint8_t* four = codes + plane_column<kBits>(index, slot);
-      for (int t = 0; t < 4; ++t) bytes[t] |= (four[t] >> shift & kMask) << (kBits * slot);
+      uint32_t four;
+      std::memcpy(&four, codes + plane_column<kBits>(index, slot), sizeof four);
+      bytes |= (four >> shift & kPlaneMask<kBits>) << (kBits * slot);
     }
-    uint8_t* to = out + index * kVectorBytes + row * 4;
-    for (int t = 0; t < 4; ++t) to[t] = static_cast<uint8_t>(bytes[t]);
+    std::memcpy(out + index * kVectorBytes + row * 4, &bytes, sizeof bytes);
   }
 }
 
 template <int kBits>
 void take_plane(const uint8_t* plane, int shift, int row, uint8_t* codes) {
-  constexpr unsigned kMask = (1u << kBits) - 1;
   for (int index = 0; index < kBits; ++index) {
-    const uint8_t* from = plane + index * kVectorBytes + row * 4;
+    uint32_t bytes;
+    std::memcpy(&bytes, plane + index * kVectorBytes + row * 4, sizeof bytes);
     for (int slot = 0; slot < 8 / kBits; ++slot) {
-      uint8_t* four = codes + plane_column<kBits>(index, slot);
-      for (int t = 0; t < 4; ++t) {
-        four[t] = static_cast<uint8_t>(four[t] | (from[t] >> (kBits * slot) & kMask) << shift);
-      }
+      uint8_t* at = codes + plane_column<kBits>(index, slot);
+      uint32_t four;
+      std::memcpy(&four, at, sizeof four);
+      four |= (bytes >> (kBits * slot) & kPlaneMask<kBits>) << shift;
+      std::memcpy(at, &four, sizeof four);
     }
   }
 }
@@ -81,9 +84,8 @@ void put_u16(uint8_t* out, uint16_t value) {
 }
 
 // Sub-block `b` of `n`.
-void put_sub_block(const TypeForm& form, const SubBlock& block, int row, int64_t b, int64_t n,
-                   uint8_t* piece) {
-  const PieceOffsets at = quantised_offsets(form, n);
+void put_sub_block(const TypeForm& form, const PieceOffsets& at, const SubBlock& block, int row,
+                   int64_t b, int64_t n, uint8_t* piece) {
   const bool super = form.sub_scales != SubScales::kNone;
   const int64_t number = super ? 0 : b;
   if (form.exponent) {
@@ -206,9 +208,10 @@ void pack_row(ElementType type, const uint8_t* source_row, const ColumnPiece& pi
                        out);
   }
   const int64_t n = piece.count / kSubBlock;
+  const PieceOffsets at = quantised_offsets(*form, n);
   for (int64_t b = 0; b < n; ++b) {
     const int64_t column = piece.source_column + kSubBlock * b;
-    put_sub_block(*form, read_sub_block(*form, source_row, column), row, b, n, out);
+    put_sub_block(*form, at, read_sub_block(*form, source_row, column), row, b, n, out);
   }
 }
 

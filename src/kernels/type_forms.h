@@ -22,16 +22,19 @@ enum class SubScales : uint8_t {
   kNibblesPer16,  // with the minimum in the same byte, high
 };
 
+// Values that are looked up.
+enum class Table : uint8_t { kNone, kIq4, kMxfp4 };
+
 struct TypeForm {
   ElementType type;
   // Planes that a code is stored in: its low bits, and what is above them.
   int low_bits;   // 8, 4, 2
   int high_bits;  // 0, 1, 2
   SubScales sub_scales;
-  bool minimum;          // m, or dmin and integer minima
-  int center;            // value = code - center (as int8)
-  const int8_t* values;  // or values[code]
-  bool exponent;         // d = 2^(byte - 128) instead of a binary16
+  bool minimum;   // m, or dmin and integer minima
+  int center;     // value = code - center (as int8)
+  Table table;    // or what stands there
+  bool exponent;  // d = 2^(byte - 128) instead of a binary16
 };
 
 inline constexpr int8_t kIq4Values[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
@@ -40,20 +43,24 @@ inline constexpr int8_t kIq4Values[16] = {-127, -104, -83, -65, -49, -35, -22, -
 inline constexpr int8_t kMxfp4Values[16] = {0, 1,  2,  3,  4,  6,  8,  12,
                                             0, -1, -2, -3, -4, -6, -8, -12};
 
+static constexpr const int8_t* values_of(Table table) {
+  return table == Table::kIq4 ? kIq4Values : kMxfp4Values;
+}
+
 static constexpr TypeForm kTypeForms[] = {
-    {ElementType::kQ8_0, 8, 0, SubScales::kNone, false, 0, nullptr, false},
-    {ElementType::kQ4_0, 4, 0, SubScales::kNone, false, 8, nullptr, false},
-    {ElementType::kQ4_1, 4, 0, SubScales::kNone, true, 0, nullptr, false},
-    {ElementType::kQ5_0, 4, 1, SubScales::kNone, false, 16, nullptr, false},
-    {ElementType::kQ5_1, 4, 1, SubScales::kNone, true, 0, nullptr, false},
-    {ElementType::kIQ4_NL, 4, 0, SubScales::kNone, false, 0, kIq4Values, false},
-    {ElementType::kMXFP4, 4, 0, SubScales::kNone, false, 0, kMxfp4Values, true},
-    {ElementType::kQ2_K, 2, 0, SubScales::kNibblesPer16, true, 0, nullptr, false},
-    {ElementType::kQ3_K, 2, 1, SubScales::kSixBitsPer16, false, 4, nullptr, false},
-    {ElementType::kQ4_K, 4, 0, SubScales::kPer32, true, 0, nullptr, false},
-    {ElementType::kQ5_K, 4, 1, SubScales::kPer32, true, 0, nullptr, false},
-    {ElementType::kQ6_K, 4, 2, SubScales::kPer16, false, 32, nullptr, false},
-    {ElementType::kIQ4_XS, 4, 0, SubScales::kPer32, false, 0, kIq4Values, false},
+    {ElementType::kQ8_0, 8, 0, SubScales::kNone, false, 0, Table::kNone, false},
+    {ElementType::kQ4_0, 4, 0, SubScales::kNone, false, 8, Table::kNone, false},
+    {ElementType::kQ4_1, 4, 0, SubScales::kNone, true, 0, Table::kNone, false},
+    {ElementType::kQ5_0, 4, 1, SubScales::kNone, false, 16, Table::kNone, false},
+    {ElementType::kQ5_1, 4, 1, SubScales::kNone, true, 0, Table::kNone, false},
+    {ElementType::kIQ4_NL, 4, 0, SubScales::kNone, false, 0, Table::kIq4, false},
+    {ElementType::kMXFP4, 4, 0, SubScales::kNone, false, 0, Table::kMxfp4, true},
+    {ElementType::kQ2_K, 2, 0, SubScales::kNibblesPer16, true, 0, Table::kNone, false},
+    {ElementType::kQ3_K, 2, 1, SubScales::kSixBitsPer16, false, 4, Table::kNone, false},
+    {ElementType::kQ4_K, 4, 0, SubScales::kPer32, true, 0, Table::kNone, false},
+    {ElementType::kQ5_K, 4, 1, SubScales::kPer32, true, 0, Table::kNone, false},
+    {ElementType::kQ6_K, 4, 2, SubScales::kPer16, false, 32, Table::kNone, false},
+    {ElementType::kIQ4_XS, 4, 0, SubScales::kPer32, false, 0, Table::kIq4, false},
 };
 
 // Null for the types of plain floats.

@@ -2,6 +2,7 @@
 // follow from the blocks.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -122,6 +123,19 @@ std::vector<float> random_inputs(int64_t rows, int64_t columns, uint64_t seed) {
     if (random.below(40) == 0) values[i] *= 30;  // activations have outliers
   }
   return values;
+}
+
+TEST(Types, EverySupportedOneIsTestedAndHasProducts) {
+  size_t supported = 0;
+  for (uint32_t id = 0; id < 1000; ++id) {
+    const ElementTraits* traits = element_traits(id);
+    if (traits == nullptr || !traits->supported) continue;
+    ++supported;
+    const auto type = static_cast<ElementType>(id);
+    EXPECT_NE(std::ranges::find(kAllTypes, type), std::end(kAllTypes)) << traits->name;
+    for (const Isa isa : kAllIsas) EXPECT_NE(kernels_for(isa)->product(type), nullptr);
+  }
+  EXPECT_EQ(supported, std::size(kAllTypes));
 }
 
 class ProductOf : public testing::TestWithParam<std::tuple<Isa, ElementType>> {
