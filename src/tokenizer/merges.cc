@@ -34,8 +34,10 @@ void add_splits(const Vocabulary& vocabulary, size_t id, double score,
   for (size_t at = 1; at < text.size(); ++at) {
     if (!begins_character(text[at])) continue;
     const std::string_view left_text = text.substr(0, at), right_text = text.substr(at);
-    const auto left = vocabulary.id_of(left_text), right = vocabulary.id_of(right_text);
-    if (!left || !right) continue;
+    const auto left = vocabulary.id_of(left_text);
+    if (!left) continue;
+    const auto right = vocabulary.id_of(right_text);
+    if (!right) continue;
     if (!is_reached_by_merging(vocabulary.types[static_cast<size_t>(*left)]) ||
         !is_reached_by_merging(vocabulary.types[static_cast<size_t>(*right)])) {
       continue;
