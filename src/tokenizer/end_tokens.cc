@@ -26,6 +26,7 @@ constexpr std::array kEndTexts = {
     EndText{"<|EOT|>"},                         // DeepSeek Coder
     EndText{"<end_of_turn>"},                   // Gemma
     EndText{"<turn|>"},                         // Gemma 4
+    EndText{"<|tool_response>"},                // Gemma 4, before a tool's answer
     EndText{"<eos>"},                           // Gemma
     EndText{"</s>", "", "", false},             // Llama 1 and 2, Mistral; to Gemma it is HTML
     EndText{"<|end|>", "<|return|>"},           // Phi 3; in gpt-oss it ends a message only

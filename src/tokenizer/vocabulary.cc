@@ -119,11 +119,26 @@ Status check_byte_tokens(const gguf::File& file, const Vocabulary& vocabulary) {
   return {};
 }
 
+// Such a file does not tell which tokens are found as text before merging (HTML tags, say): those
+// of several characters that no merge makes.
+void find_added_tokens(Vocabulary& vocabulary) {
+  std::vector<bool> is_merged(vocabulary.texts.size(), false);
+  for (const TokenMerge& merge : vocabulary.merges) is_merged[merge.whole] = true;
+  const auto begins_character = [](char byte) { return (byte & 0xC0) != 0x80; };
+  for (size_t id = 0; id < vocabulary.texts.size(); ++id) {
+    if (vocabulary.types[id] == TokenType::kNormal && !is_merged[id] &&
+        std::ranges::count_if(vocabulary.texts[id], begins_character) > 1) {
+      vocabulary.types[id] = TokenType::kUserDefined;
+    }
+  }
+}
+
 Status read_sentence_piece(const gguf::File& file, Vocabulary& vocabulary, bool has_merges) {
   SHOAL_TRY(check_byte_tokens(file, vocabulary));
   SHOAL_ASSIGN(vocabulary.merges, required(has_merges ? read_merges(file, vocabulary)
                                                       : merges_from_scores(file, vocabulary),
                                            ErrorCode::kCorrupt));
+  if (has_merges) find_added_tokens(vocabulary);
   SHOAL_ASSIGN(vocabulary.adds_bos, field_or(file.boolean("tokenizer.ggml.add_bos_token"), true));
   SHOAL_ASSIGN(const bool adds_space,
                field_or(file.boolean("tokenizer.ggml.add_space_prefix"), !has_merges));

@@ -28,6 +28,7 @@ enum class TokenType : uint8_t {  // as the format numbers them
 struct TokenMerge {
   uint32_t left;
   uint32_t right;
+  uint32_t whole;
 };
 
 // Where SentencePiece writes a space that the text does not have.
