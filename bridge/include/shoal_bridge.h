@@ -46,6 +46,20 @@ typedef enum {
   SHOAL_TOKEN_SPECIAL = 2,  /* likewise, but only when special tokens are asked for */
 } ShoalTokenKind;
 
+/* What a token that is not ordinary takes of the white space around it: bits. */
+typedef enum {
+  SHOAL_STRIPS_LEFT = 1,
+  SHOAL_STRIPS_RIGHT = 2,
+} ShoalStrips;
+
+/* How the vocabulary writes spaces. */
+typedef enum {
+  SHOAL_SPACES_PLAIN = 0,            /* as normalizer and pre-tokenizer write them */
+  SHOAL_SPACES_VISIBLE = 1,          /* as U+2581; there is neither normalizer nor pre-tokenizer */
+  SHOAL_SPACES_ONE_BEFORE_EACH = 2,  /* so, and one more before every text between other tokens */
+  SHOAL_SPACES_ONE_BEFORE_FIRST = 3, /* so, and one before a text that does not begin with one */
+} ShoalSpaces;
+
 typedef struct {
   uint32_t left;
   uint32_t right;
@@ -56,11 +70,13 @@ typedef struct {
 typedef struct {
   const ShoalSlice* tokens; /* UTF-8 */
   const uint8_t* kinds;     /* ShoalTokenKind, one per token */
+  const uint8_t* strips;    /* ShoalStrips, one per token */
   size_t token_count;
   const ShoalMerge* merges; /* best first; the texts joined must be a token */
   size_t merge_count;
   ShoalSlice normalizer;    /* as in a tokenizer.json; empty for none */
   ShoalSlice pre_tokenizer; /* likewise */
+  uint8_t spaces;           /* ShoalSpaces */
   int64_t unknown;          /* token for what has none, or -1: such text is dropped */
   bool byte_fallback;       /* text without a token becomes tokens <0x00> to <0xFF> */
   bool ignore_merges;       /* a piece that is a token as a whole is that token */

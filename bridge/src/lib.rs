@@ -44,6 +44,16 @@ impl Slice {
     }
 }
 
+/// # Safety
+/// `data` must point at `count` values that live as long as the result is used; it may be null when `count` is 0.
+unsafe fn slice_of<'a, T>(data: *const T, count: usize) -> &'a [T] {
+    if count == 0 {
+        &[]
+    } else {
+        unsafe { std::slice::from_raw_parts(data, count) }
+    }
+}
+
 #[repr(C)]
 pub struct Text {
     data: *mut c_char,
@@ -125,11 +135,13 @@ pub unsafe extern "C" fn shoal_text_free(text: Text) {
 pub struct TokenizerSpec {
     tokens: *const Slice,
     kinds: *const u8,
+    strips: *const u8,
     token_count: usize,
     merges: *const tokenizer::Merge,
     merge_count: usize,
     normalizer: Slice,
     pre_tokenizer: Slice,
+    spaces: u8,
     unknown: i64,
     byte_fallback: bool,
     ignore_merges: bool,
@@ -146,31 +158,19 @@ pub unsafe extern "C" fn shoal_tokenizer_new(
     unsafe {
         guarded(error, || {
             let spec = &*spec;
-            let slices = if spec.token_count == 0 {
-                &[]
-            } else {
-                std::slice::from_raw_parts(spec.tokens, spec.token_count)
-            };
-            let kinds = if spec.token_count == 0 {
-                &[]
-            } else {
-                std::slice::from_raw_parts(spec.kinds, spec.token_count)
-            };
-            let merges = if spec.merge_count == 0 {
-                &[]
-            } else {
-                std::slice::from_raw_parts(spec.merges, spec.merge_count)
-            };
+            let slices = slice_of(spec.tokens, spec.token_count);
             let mut tokens = Vec::with_capacity(slices.len());
             for (id, slice) in slices.iter().enumerate() {
                 tokens.push(slice.text(&format!("token {id}"))?);
             }
             let made = tokenizer::Tokenizer::new(tokenizer::Spec {
                 tokens,
-                kinds,
-                merges,
+                kinds: slice_of(spec.kinds, spec.token_count),
+                strips: slice_of(spec.strips, spec.token_count),
+                merges: slice_of(spec.merges, spec.merge_count),
                 normalizer: spec.normalizer.text("the normalizer")?,
                 pre_tokenizer: spec.pre_tokenizer.text("the pre-tokenizer")?,
+                spaces: spec.spaces.try_into()?,
                 unknown: usize::try_from(spec.unknown).ok(),
                 byte_fallback: spec.byte_fallback,
                 ignore_merges: spec.ignore_merges,

@@ -184,6 +184,13 @@ fn slice(value: Value, start: Value, stop: Value, step: Value) -> Result<Value, 
     Ok(Value::from(places.into_iter().map(|place| items[place].clone()).collect::<Vec<_>>()))
 }
 
+/// What a loop walks over. The characters of a text become a list, so that the loop knows which is the last.
+fn items(value: Value) -> Result<Value, Error> {
+    let Some(text) = value.as_str() else { return Ok(value) };
+    budget::charge_list(text.chars().count())?;
+    Ok(Value::from(text.chars().map(|c| Value::from(c.to_string())).collect::<Vec<_>>()))
+}
+
 /// What the rewritten tree calls (src/rewrite.rs).
 pub fn install(environment: &mut Environment) {
     environment.add_filter("__add", add);
@@ -195,6 +202,7 @@ pub fn install(environment: &mut Environment) {
     environment.add_filter("__slice", slice);
     environment.add_filter("__hold", budget::hold);
     environment.add_filter("__weigh", |value: Value| budget::weigh(&value).map(|()| value));
+    environment.add_filter("__items", items);
     environment.add_filter("__touch", |value: Value| budget::touch(&value).map(|()| value));
     environment.add_filter("__walk", |value: Value| budget::walk_over(&value).map(|()| value));
     // For what compares all values with each other.

@@ -88,7 +88,7 @@ pub fn statement<'a>(stmt: &Stmt<'a>) -> Stmt<'a> {
         Stmt::ForLoop(s) => Stmt::ForLoop(Spanned::new(
             ForLoop {
                 target: target(&s.target),
-                iter: paid("__touch", expression(&s.iter)),
+                iter: filter("__items", expression(&s.iter), Vec::new(), s.iter.span()),
                 filter_expr: s.filter_expr.as_ref().map(expression),
                 recursive: s.recursive,
                 body: body(&s.body),

@@ -3,6 +3,7 @@
 #include <array>
 #include <chrono>
 
+#include "chat/default_template.h"
 #include "shoal_bridge.h"
 
 namespace shoal {
@@ -69,6 +70,7 @@ struct ChatTemplate::State {
   std::string source;
   std::string bos_text;
   std::string eos_text;
+  std::string default_name;
 };
 
 ChatTemplate::ChatTemplate(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -83,21 +85,33 @@ Result<ChatTemplate> ChatTemplate::parse(std::string_view source, std::string bo
   if (status == SHOAL_INTERNAL) return render_error(status, taken(error));
   if (status != SHOAL_OK) return render_error(SHOAL_SYNTAX, taken(error));
   return ChatTemplate(std::make_unique<State>(
-      State{std::string(source), std::move(bos_text), std::move(eos_text)}));
+      State{std::string(source), std::move(bos_text), std::move(eos_text), {}}));
 }
 
 Result<std::optional<ChatTemplate>> ChatTemplate::from_gguf(const gguf::File& file) {
-  if (!file.find("tokenizer.chat_template")) return std::nullopt;
-  SHOAL_ASSIGN(const std::string_view source, file.string("tokenizer.chat_template"));
   std::vector<std::string_view> tokens;
   if (file.find("tokenizer.ggml.tokens")) {
     SHOAL_ASSIGN(tokens, file.strings("tokenizer.ggml.tokens"));
+  }
+  std::string_view source;
+  std::optional<DefaultTemplate> otherwise;
+  if (file.find("tokenizer.chat_template")) {
+    SHOAL_ASSIGN(source, file.string("tokenizer.chat_template"));
+  } else {
+    otherwise = find_default_template(tokens);
+    if (!otherwise) return std::nullopt;
+    source = otherwise->source;
   }
   SHOAL_ASSIGN(std::string bos_text, token_text(file, tokens, "tokenizer.ggml.bos_token_id"));
   SHOAL_ASSIGN(std::string eos_text, token_text(file, tokens, "tokenizer.ggml.eos_token_id"));
   auto parsed = parse(source, std::move(bos_text), std::move(eos_text));
   if (!parsed) return std::unexpected(parsed.error().within(file.path()));
+  if (otherwise) parsed->state_->default_name = otherwise->name;
   return std::move(*parsed);
+}
+
+const std::string& ChatTemplate::default_name() const {
+  return state_->default_name;
 }
 
 Result<std::string> ChatTemplate::render(const OrderedJson& messages, const OrderedJson& tools,

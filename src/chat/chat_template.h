@@ -20,11 +20,15 @@ class ChatTemplate {
   // kCorrupt for a template that does not parse (line and reason).
   static Result<ChatTemplate> parse(std::string_view source, std::string bos_text,
                                     std::string eos_text);
-  // The file's tokenizer.chat_template; nullopt when it has none.
+  // The file's tokenizer.chat_template. Where it has none, the default of the family whose special
+  // tokens its vocabulary has (chat/default_template.h); nullopt when that is none either.
   static Result<std::optional<ChatTemplate>> from_gguf(const gguf::File& file);
   ChatTemplate(ChatTemplate&&) noexcept;
   ChatTemplate& operator=(ChatTemplate&&) noexcept;
   ~ChatTemplate();
+
+  // "ChatML": which default stands in for the template that the file lacks; empty for its own.
+  const std::string& default_name() const;
 
   // `messages` and `tools` as in OpenAI's requests; `extra` holds further variables
   // (enable_thinking, ...). kInvalidArgument with the template's own words when it raises;

@@ -34,16 +34,19 @@ void add_splits(const Vocabulary& vocabulary, size_t id, double score,
   for (size_t at = 1; at < text.size(); ++at) {
     if (!begins_character(text[at])) continue;
     const std::string_view left_text = text.substr(0, at), right_text = text.substr(at);
-    const auto left = vocabulary.id_of(left_text), right = vocabulary.id_of(right_text);
-    if (!left || !right) continue;
+    const auto left = vocabulary.id_of(left_text);
+    if (!left) continue;
+    const auto right = vocabulary.id_of(right_text);
+    if (!right) continue;
     if (!is_reached_by_merging(vocabulary.types[static_cast<size_t>(*left)]) ||
         !is_reached_by_merging(vocabulary.types[static_cast<size_t>(*right)])) {
       continue;
     }
-    found.push_back({score,
-                     character_count(left_text),
-                     character_count(right_text),
-                     {static_cast<uint32_t>(*left), static_cast<uint32_t>(*right)}});
+    found.push_back(
+        {score,
+         character_count(left_text),
+         character_count(right_text),
+         {static_cast<uint32_t>(*left), static_cast<uint32_t>(*right), static_cast<uint32_t>(id)}});
   }
 }
 
@@ -64,14 +67,16 @@ Result<std::vector<TokenMerge>> read_merges(const gguf::File& file, const Vocabu
     const std::string_view left_text = line.substr(0, space), right_text = line.substr(space + 1);
     const auto left = vocabulary.id_of(left_text), right = vocabulary.id_of(right_text);
     joined.assign(left_text).append(right_text);
-    if (!left || !right || !vocabulary.id_of(joined)) {
+    const auto whole = vocabulary.id_of(joined);
+    if (!left || !right || !whole) {
       const std::string_view missing = !left    ? left_text
                                        : !right ? right_text
                                                 : std::string_view(joined);
       return fail(ErrorCode::kCorrupt, "{}: merge {} names '{}', which is not in the vocabulary",
                   file.path(), index, missing.substr(0, 64));
     }
-    merges.push_back({static_cast<uint32_t>(*left), static_cast<uint32_t>(*right)});
+    merges.push_back({static_cast<uint32_t>(*left), static_cast<uint32_t>(*right),
+                      static_cast<uint32_t>(*whole)});
   }
   return merges;
 }

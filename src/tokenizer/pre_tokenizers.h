@@ -16,6 +16,6 @@ struct PreTokenizerRule {
 };
 
 const PreTokenizerRule* pre_tokenizer_rule(std::string_view name);  // nullptr when unknown
-std::string known_pre_tokenizers();  // "smollm, gpt-2, ...", for sentences
+std::string known_pre_tokenizers();  // "command-r, dbrx, ...", for sentences
 
 }  // namespace shoal

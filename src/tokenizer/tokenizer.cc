@@ -1,7 +1,6 @@
 #include "tokenizer/tokenizer.h"
 
 #include <algorithm>
-#include <charconv>
 
 #include "shoal_bridge.h"
 #include "tokenizer/byte_level.h"
@@ -12,12 +11,6 @@ namespace shoal {
 namespace {
 
 constexpr std::string_view kVisibleSpace = "\u2581";  // SentencePiece writes a space so
-
-constexpr std::string_view kSpacesVisible =
-    R"({"type":"Replace","pattern":{"String":" "},"content":"▁"})";
-constexpr std::string_view kSpacesVisibleAndOneBefore =
-    R"({"type":"Sequence","normalizers":[{"type":"Prepend","prepend":"▁"},
-       {"type":"Replace","pattern":{"String":" "},"content":"▁"}]})";
 
 struct BridgeDeleter {
   void operator()(ShoalTokenizer* tokenizer) const { shoal_tokenizer_free(tokenizer); }
@@ -46,6 +39,17 @@ uint8_t bridge_kind(TokenType type) {
   }
 }
 
+uint8_t bridge_spaces(SpacePrefix prefix) {
+  switch (prefix) {
+    case SpacePrefix::kEach:
+      return SHOAL_SPACES_ONE_BEFORE_EACH;
+    case SpacePrefix::kFirst:
+      return SHOAL_SPACES_ONE_BEFORE_FIRST;
+    default:
+      return SHOAL_SPACES_VISIBLE;
+  }
+}
+
 Result<BridgeTokenizer> make_bridge(const Vocabulary& vocabulary, const std::string& path) {
   std::vector<ShoalSlice> tokens;
   std::vector<uint8_t> kinds;
@@ -57,6 +61,7 @@ Result<BridgeTokenizer> make_bridge(const Vocabulary& vocabulary, const std::str
   ShoalTokenizerSpec spec = {};
   spec.tokens = tokens.data();
   spec.kinds = kinds.data();
+  spec.strips = vocabulary.strips.data();
   spec.token_count = tokens.size();
   spec.merges = merges.data();
   spec.merge_count = merges.size();
@@ -66,8 +71,7 @@ Result<BridgeTokenizer> make_bridge(const Vocabulary& vocabulary, const std::str
     spec.pre_tokenizer = slice_of(vocabulary.rule->pre_tokenizer);
     spec.ignore_merges = vocabulary.rule->ignore_merges;
   } else {
-    spec.normalizer =
-        slice_of(vocabulary.adds_space_prefix ? kSpacesVisibleAndOneBefore : kSpacesVisible);
+    spec.spaces = bridge_spaces(vocabulary.space_prefix);
     spec.byte_fallback = true;
     if (vocabulary.unknown) spec.unknown = *vocabulary.unknown;
   }
@@ -78,15 +82,6 @@ Result<BridgeTokenizer> make_bridge(const Vocabulary& vocabulary, const std::str
     return fail(ErrorCode::kCorrupt, "{}: the vocabulary cannot be used: {}", path, taken(error));
   }
   return BridgeTokenizer(made);
-}
-
-// "<0x0A>" -> 10
-std::optional<char> byte_of_token(std::string_view text) {
-  if (text.size() != 6 || !text.starts_with("<0x") || text[5] != '>') return std::nullopt;
-  uint8_t byte = 0;
-  const auto [end, error] = std::from_chars(text.data() + 3, text.data() + 5, byte, 16);
-  if (error != std::errc() || end != text.data() + 5) return std::nullopt;
-  return static_cast<char>(byte);
 }
 
 std::string with_plain_spaces(std::string_view text) {
@@ -160,10 +155,13 @@ std::string Tokenizer::decode(std::span<const int32_t> tokens, bool show_special
   std::string bytes;
   for (const int32_t token : tokens) bytes += token_bytes(token, show_special);
   // The space that encoding put before the text.
-  if (state_->vocabulary.adds_space_prefix && bytes.starts_with(' ')) bytes.erase(0, 1);
+  if (adds_space() && bytes.starts_with(' ')) bytes.erase(0, 1);
   return replace_invalid_utf8(bytes);
 }
 
+bool Tokenizer::adds_space() const {
+  return state_->vocabulary.space_prefix != SpacePrefix::kNone;
+}
 int64_t Tokenizer::vocabulary_size() const {
   return static_cast<int64_t>(state_->vocabulary.texts.size());
 }
@@ -187,7 +185,12 @@ std::optional<int32_t> Tokenizer::token_named(std::string_view text) const {
 }
 
 std::string Detokenizer::add(int32_t token) {
-  held_ += tokenizer_->token_bytes(token);
+  std::string bytes = tokenizer_->token_bytes(token);
+  if (!bytes.empty()) {
+    if (begins_ && tokenizer_->adds_space() && bytes.front() == ' ') bytes.erase(0, 1);
+    begins_ = false;
+  }
+  held_ += bytes;
   return take_complete_utf8(held_);
 }
 

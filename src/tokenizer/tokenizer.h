@@ -32,6 +32,9 @@ class Tokenizer {
   std::string decode(std::span<const int32_t> tokens,
                      bool show_special = false) const;  // invalid UTF-8 becomes U+FFFD
 
+  // Encoding puts a space before a text (SentencePiece), which decoding a text takes away again.
+  bool adds_space() const;
+
   int64_t vocabulary_size() const;
   // A text of more than `n` times as many bytes has more than `n` tokens, unless the vocabulary
   // cannot write it or normalizes it: what is far too long for a context can be refused before it
@@ -53,12 +56,16 @@ class Tokenizer {
 // Streaming decode: never emits half a UTF-8 character.
 class Detokenizer {
  public:
-  explicit Detokenizer(const Tokenizer& tokenizer) : tokenizer_(&tokenizer) {}
+  // `begins_text`: the tokens are a text of their own, such as an answer in a chat, and not the
+  // continuation of one; then a space that encoding such a text would add is taken away.
+  explicit Detokenizer(const Tokenizer& tokenizer, bool begins_text = false)
+      : tokenizer_(&tokenizer), begins_(begins_text) {}
   std::string add(int32_t token);  // what became complete
   std::string finish();            // the rest; an incomplete character as U+FFFD
 
  private:
   const Tokenizer* tokenizer_;
+  bool begins_;
   std::string held_;
 };
 

@@ -1,6 +1,7 @@
 #include "tokenizer/vocabulary.h"
 
 #include <algorithm>
+#include <charconv>
 
 #include "tokenizer/utf8.h"
 
@@ -32,7 +33,13 @@ Status read_texts(const gguf::File& file, Vocabulary& vocabulary) {
     if (!is_utf8(texts[id])) {
       return fail(ErrorCode::kCorrupt, "{}: token {} is not UTF-8 text", file.path(), id);
     }
-    vocabulary.ids.emplace(vocabulary.texts[id], static_cast<int32_t>(id));
+    // Empty texts are padding, of which there may be many.
+    const auto [found, is_new] =
+        vocabulary.ids.emplace(vocabulary.texts[id], static_cast<int32_t>(id));
+    if (!is_new && !texts[id].empty()) {
+      return fail(ErrorCode::kCorrupt, "{}: tokens {} and {} have the same text {}", file.path(),
+                  found->second, id, gguf::printable(texts[id]));
+    }
   }
   return {};
 }
@@ -100,12 +107,46 @@ Status read_byte_level(const gguf::File& file, Vocabulary& vocabulary) {
   return {};
 }
 
-Status read_sentence_piece(const gguf::File& file, Vocabulary& vocabulary) {
-  SHOAL_ASSIGN(vocabulary.merges,
-               required(merges_from_scores(file, vocabulary), ErrorCode::kCorrupt));
+Status check_byte_tokens(const gguf::File& file, const Vocabulary& vocabulary) {
+  for (size_t id = 0; id < vocabulary.texts.size(); ++id) {
+    if (vocabulary.types[id] == TokenType::kByte && !byte_of_token(vocabulary.texts[id])) {
+      return fail(ErrorCode::kCorrupt,
+                  "{}: token {} is a byte, but its text is {}, not <0x00> to "
+                  "<0xFF>",
+                  file.path(), id, gguf::printable(vocabulary.texts[id]));
+    }
+  }
+  return {};
+}
+
+// Such a file does not tell which tokens are found as text before merging (HTML tags, say): those
+// of several characters that no merge makes.
+void find_added_tokens(Vocabulary& vocabulary) {
+  std::vector<bool> is_merged(vocabulary.texts.size(), false);
+  for (const TokenMerge& merge : vocabulary.merges) is_merged[merge.whole] = true;
+  const auto begins_character = [](char byte) { return (byte & 0xC0) != 0x80; };
+  for (size_t id = 0; id < vocabulary.texts.size(); ++id) {
+    if (vocabulary.types[id] == TokenType::kNormal && !is_merged[id] &&
+        std::ranges::count_if(vocabulary.texts[id], begins_character) > 1) {
+      vocabulary.types[id] = TokenType::kUserDefined;
+    }
+  }
+}
+
+Status read_sentence_piece(const gguf::File& file, Vocabulary& vocabulary, bool has_merges) {
+  SHOAL_TRY(check_byte_tokens(file, vocabulary));
+  SHOAL_ASSIGN(vocabulary.merges, required(has_merges ? read_merges(file, vocabulary)
+                                                      : merges_from_scores(file, vocabulary),
+                                           ErrorCode::kCorrupt));
+  if (has_merges) find_added_tokens(vocabulary);
   SHOAL_ASSIGN(vocabulary.adds_bos, field_or(file.boolean("tokenizer.ggml.add_bos_token"), true));
-  SHOAL_ASSIGN(vocabulary.adds_space_prefix,
-               field_or(file.boolean("tokenizer.ggml.add_space_prefix"), true));
+  SHOAL_ASSIGN(const bool adds_space,
+               field_or(file.boolean("tokenizer.ggml.add_space_prefix"), !has_merges));
+  if (adds_space) {
+    // Mistral's later vocabularies, which have tokens for their turns, write the space once.
+    vocabulary.space_prefix =
+        vocabulary.control_id_of("[INST]") ? SpacePrefix::kFirst : SpacePrefix::kEach;
+  }
   if (!vocabulary.unknown) {
     const auto found = std::ranges::find(vocabulary.types, TokenType::kUnknown);
     if (found != vocabulary.types.end()) {
@@ -117,18 +158,26 @@ Status read_sentence_piece(const gguf::File& file, Vocabulary& vocabulary) {
 
 }  // namespace
 
+std::optional<char> byte_of_token(std::string_view text) {
+  if (text.size() != 6 || !text.starts_with("<0x") || text[5] != '>') return std::nullopt;
+  uint8_t byte = 0;
+  const auto [end, error] = std::from_chars(text.data() + 3, text.data() + 5, byte, 16);
+  if (error != std::errc() || end != text.data() + 5) return std::nullopt;
+  return static_cast<char>(byte);
+}
+
 Result<Vocabulary> read_vocabulary(const gguf::File& file) {
   Vocabulary vocabulary;
   SHOAL_ASSIGN(const std::string_view model,
                required(file.string("tokenizer.ggml.model"), ErrorCode::kUnsupported));
   if (model == "gpt2") {
     vocabulary.kind = Vocabulary::Kind::kByteLevel;
-  } else if (model == "llama") {
+  } else if (model == "llama" || model == "gemma4") {
     vocabulary.kind = Vocabulary::Kind::kSentencePiece;
   } else {
     return fail(ErrorCode::kUnsupported,
                 "{}: the tokenizer '{}' is not supported; those that are: gpt2 (byte-level), llama "
-                "(SentencePiece)",
+                "(SentencePiece), gemma4 (SentencePiece with merges)",
                 file.path(), model);
   }
   SHOAL_TRY(read_texts(file, vocabulary));
@@ -137,8 +186,9 @@ Result<Vocabulary> read_vocabulary(const gguf::File& file) {
   if (vocabulary.kind == Vocabulary::Kind::kByteLevel) {
     SHOAL_TRY(read_byte_level(file, vocabulary));
   } else {
-    SHOAL_TRY(read_sentence_piece(file, vocabulary));
+    SHOAL_TRY(read_sentence_piece(file, vocabulary, model == "gemma4"));
   }
+  vocabulary.strips = find_strips(vocabulary);
   return vocabulary;
 }
 

@@ -18,7 +18,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "chat")
 NOW = 1772323199  # 2026-02-28T23:59:59Z
-TEMPLATES = ["plain", "tools", "thinking", "turns", "instruct", "typed"]
+TEMPLATES = ["plain", "tools", "thinking", "turns", "instruct", "typed", "deepseek", "phi", "command", "glm"]
 
 
 class Generation(jinja2.ext.Extension):
@@ -178,7 +178,7 @@ EXPRESSIONS = """
 {% for x in [1, 2, 3, 4] if x % 2 == 0 %}{{ x }}{{ loop.index }}{{ loop.last }}{% else %}none{% endfor %}
 {% for x in range(3) %}{{ x }}{% endfor %} {{ range(1, 10, 3) | list }} {{ range(5, 0, -2) | list }} {{ range(0) | list }}
 {% for x in range(9) %}{% if x == 2 %}{% continue %}{% endif %}{% if x == 5 %}{% break %}{% endif %}{{ x }}{% endfor %}
-{% for c in 'añb' %}{{ c }}.{% endfor %} {% for a, b in [[1, 2], [3, 4]] %}{{ a }}{{ b }}{% endfor %}
+{% for c in 'añb' %}{{ c }}{{ loop.index }}{{ loop.last }}{{ loop.length }}{{ loop.nextitem }}{% endfor %} {% for a, b in [[1, 2], [3, 4]] %}{{ a }}{{ b }}{% endfor %}
 {% set ns = namespace(a=1, b='x') %}{% for i in range(3) %}{% set ns.a = ns.a + i %}{% set outer = i %}{% endfor %}{{ ns.a }}{{ ns.b }}{{ outer is defined }}
 {% set x = 1 %}{% if true %}{% set x = 2 %}{% endif %}{{ x }}{% for i in [1] %}{% set x = 3 %}{% endfor %}{{ x }}
 {% set a, b = 1, 2 %}{{ a }}{{ b }} {% set c = (1, 2, 3) %}{{ c[1] }} {{ c | length }}
@@ -272,4 +272,5 @@ def main():
         out.write("\n")
 
 
-main()
+if __name__ == "__main__":
+    main()

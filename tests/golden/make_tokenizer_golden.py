@@ -1,28 +1,33 @@
 #!/usr/bin/env python3
-"""Writes tests/golden/tokenizer/smollm2.jsonl: what Hugging Face's tokenizer makes of thousands of strings.
+"""Writes the fixtures of tests/golden/tokenizer: what Hugging Face's tokenizers make of thousands of strings.
 
-    make_tokenizer_golden.py SmolLM2-135M-Instruct.Q4_1.gguf tokenizer
+    make_tokenizer_golden.py tokenizer [SmolLM2-135M-Instruct.Q4_1.gguf]
 
-Needs the packages tokenizers, gguf and numpy. Vocabulary and merges are the GGUF's; the pipeline around them is the one
-that SmolLM2's own tokenizer.json describes. The strings are made here, from written samples and a seeded generator. A line is
-[text, ids with special tokens recognised, ids without, or null where both are equal].
+Needs the package tokenizers; with a model also gguf and numpy. The strings are those of tokenizer_texts.py.
 
-families.jsonl does the same with the pipelines of other families around the same vocabulary, [name of the pre-tokenizer, text, ids]: what matters there is
-where the text is cut."""
+smollm2.jsonl (with a model): vocabulary and merges are the GGUF's; the pipeline around them is the one that SmolLM2's own
+tokenizer.json describes. A line is [text, ids with special tokens recognised, ids without, or null where both are equal].
+
+vocabularies.json: two small vocabularies, trained here on the same strings, without cutting them first: so their tokens reach over
+words, spaces, digits and signs, and every difference in where a text is cut shows. families.jsonl: what the pipelines of the
+families of models make of texts.jsonl with them; a line has the family's names in tokenizer.ggml.pre, the special tokens added to
+the vocabulary, the file's flags, and for every text a hash of the ids (FNV-1a over 32-bit little-endian ids, 24 bits as hex)."""
 import hashlib
 import json
-import random
+import struct
 import sys
 import unicodedata
 
-import gguf
 import tokenizers
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizer_texts import strings
 
 CONTROL = 3
+SPACE = "\u2581"
 
 
 def reference(path):
+    import gguf
     fields = gguf.GGUFReader(path).fields
     tokens = fields["tokenizer.ggml.tokens"].contents()
     types = fields["tokenizer.ggml.token_type"].contents()
@@ -35,158 +40,13 @@ def reference(path):
     tokenizer.decoder = decoders.ByteLevel()
     special = [text for text, kind in zip(tokens, types) if kind == CONTROL]
     tokenizer.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in special])
-    return tokenizer, special, tokens, merges
+    return tokenizer, special
 
 
-def split_at(pattern):
-    return pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(pattern), behavior="isolated", invert=False),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=True, use_regex=False),
-    ])
-
-
-# As the tokenizer.json of GPT-2, Llama 3 and Qwen 2 describe them: (ignore_merges, normalizer, pre-tokenizer).
-FAMILIES = {
-    "gpt-2": (False, None, pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=True, use_regex=True)),
-    "llama-bpe": (True, None, split_at(r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")),
-    "qwen2": (False, normalizers.NFC(),
-              split_at(r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")),
-}
-
-
-WRITTEN = """
-The quick brown fox jumps over the lazy dog.
-It's what we're used to; they've said I'm sure you'll see, he'd agree. IT'S WE'RE THEY'VE I'M YOU'LL HE'D
-don't can't won't 'tis 'twas o'clock rock'n'roll ''quoted'' 'single' "double" `back`
-Zwölf Boxkämpfer jagen Viktor quer über den großen Sylter Deich. Straße, Äpfel, Öl, Übung, ẞ.
-Portez ce vieux whisky au juge blond qui fume. L'été, où ça ? Déjà vu — l'œuvre naïve.
-El pingüino Wenceslao hizo kilómetros bajo exhaustiva lluvia. ¿Qué tal? ¡Mañana!
-Pchnąć w tę łódź jeża lub ośm skrzyń fig. Zażółć gęślą jaźń.
-Příliš žluťoučký kůň úpěl ďábelské ódy. Árvíztűrő tükörfúrógép.
-Съешь же ещё этих мягких французских булок, да выпей чаю.
-Ξεσκεπάζω την ψυχοφθόρα βδελυγμία. Καλημέρα κόσμε!
-Pijamalı hasta yağız şoföre çabucak güvendi. İstanbul ığdır.
-Kæmi ný öxi hér, ykist þjófum nú bæði víl og ádrepa. Ærøskøbing, Ålesund.
-עטלף אבק נס דרך מזגן שהתפוצץ כי חם. שָׁלוֹם עוֹלָם
-نص حكيم له سر قاطع وذو شأن عظيم. السَّلَامُ عَلَيْكُمْ ١٢٣٤٥ ۱۲۳
-یہ اردو ہے۔ این فارسی است، می‌خواهم.
-ऋषियों को सताने वाले दुष्ट राक्षसों के राजा रावण। १२३ नमस्ते दुनिया
-আমার সোনার বাংলা। ১২৩ தமிழ் மொழி வாழ்க தெலుగు భాష ಕನ್ನಡ മലയാളം ગુજરાતી ਪੰਜਾਬੀ
-เป็นมนุษย์สุดประเสริฐเลิศคุณค่า กว่าบรรดาฝูงสัตว์เดรัจฉาน ๑๒๓
-ລາວ ខ្មែរ မြန်မာ བོད་ཡིག ᠮᠣᠩᠭᠣᠯ ქართული Հայերեն አማርኛ ᏣᎳᎩ ᚠᚢᚦ
-天地玄黃，宇宙洪荒。日月盈昃，辰宿列張。你好，世界！１２３ＡＢＣ
-いろはにほへと ちりぬるを。カタカナ ﾊﾝｶｸ 漢字とかな、「引用」・・・ー〜
-키스의 고유조건은 입술끼리 만나야 하고 특별한 기술은 필요치 않다. ㅋㅋㅋ
-Tiếng Việt: Trăm năm trong cõi người ta, chữ tài chữ mệnh khéo là ghét nhau.
-😀😃😄 👍🏽 👨‍👩‍👧‍👦 🏳️‍🌈 🇩🇪🇯🇵 ❤️ ☃️ 1️⃣ #️⃣ 🤷🏿‍♀️ ✨🔥💯
-∀x∈ℝ: ⌈x⌉ = −⌊−x⌋, α∧¬β = ¬(¬α∨β), ∑∏∫√∞≈≠≤≥±×÷ ½¼¾ x²y³ ₁₂ Ⅳⅷ ①② ㈠ ℃ €£¥₹₿
-“curly” ‘quotes’ – en — em … ellipsis • bullet † dagger § ¶ © ® ™ ª º « »
-é é ñ ñ Å Å ﬁ ﬂ ŀ ǆ Ǆ ß ſ İ ı Ω Ω K Å
-def fibonacci(n: int) -> int:\\n    if n < 2:\\n        return n\\n    return fibonacci(n - 1) + fibonacci(n - 2)\\n
-#include <vector>\\nint main(int argc, char** argv) {\\n\\tstd::vector<int> v{1, 2, 3};\\n\\treturn v[0] ^ ~v[1] & 0xFFull;\\n}\\n
-for (let i = 0; i < 10; i++) { console.log(`${i}: ${arr[i] ?? "none"}`); } // done => true && !false || null
-SELECT a.id, COUNT(*) AS n FROM t AS a LEFT JOIN u ON a.id = u.a_id WHERE a.x LIKE '%_y%' GROUP BY 1 HAVING n > 10;
-<html lang="en"><body class='x y'><!-- comment --><a href="https://example.org/?q=1&amp;r=%20#top">link</a></body></html>
-{"key": [1, 2.5, -3e10, true, false, null, "\\\\u00e9\\\\n"], "nested": {"a": {"b": {}}}}
-- [ ] todo\\n- [x] done\\n\\n| a | b |\\n|---|:-:|\\n| `code` | **bold** _it_ |\\n\\n```rust\\nfn main() {}\\n```\\n
-\\\\begin{equation} \\\\frac{1}{2} \\\\alpha_{i,j}^{2} \\\\end{equation} $x^2$ $$y$$
-$ ls -la ~/.config | grep -E '^d.*' > /dev/null 2>&1 && echo "$HOME" || exit 1; rm -rf ./*.o
-192.168.0.1:8080 2001:db8::1 user.name+tag@example.co.uk C:\\\\Windows\\\\System32 /usr/local/bin/x86_64-linux-gnu-g++-12
-2024-02-29T23:59:59.999Z 1,234,567.89 3.14159265358979 0b1010 0o777 0xDEADBEEF 1e-9 +49 (0)30 123456 100% $5.00
-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
-ThisIsCamelCase andThisToo SCREAMING_SNAKE_CASE kebab-case-words dotted.name.path __init__ _private $var @decorator
-lol!!!!!!!! ??? ?!?! ... ..... ---- ==== **** ____ #### //// \\\\\\\\ <<<>>> (((()))) [[]] {{}} ~~~ ^^^ &&& |||
-supercalifragilisticexpialidocious pneumonoultramicroscopicsilicovolcanoconiosis antidisestablishmentarianism
-Lopado­temacho­selacho­galeo (soft hyphens) zero​width​space non breaking narrow space word⁠joiner ﻿bom
-"""
-
-SPACES = [" ", "  ", "   ", "    ", "        ", "\t", "\t\t", " \t ", "\n", "\n\n", "\n\n\n", "\r\n", "\r\n\r\n", "\r", " \n", "\n ", "  \n  ",
-          "\v", "\f", "\u00a0", "\u1680", "\u2003", "\u2009", "\u2028", "\u2029", "\u202f", "\u205f", "\u3000", "\u0085", "\u200b", "\u00ad",
-          "\ufeff", "\x1c", "\x1f", " " * 15, " " * 16, " " * 17, " " * 31, " " * 64, " " * 100, "\n" * 10, "\t" * 9, " \n" * 6]
-WORDS = ["the", "The", "THE", "a", "I", "Hello", "world", "naïve", "über", "мир", "слово", "世界", "你", "こんにちは", "안녕", "שלום", "سلام", "नमस्ते",
-         "สวัสดี", "x", "foo_bar", "self", "0", "1", "42", "007", "1000000", "3.14", "٣", "५", "²", "Ⅷ", "½", "😀", "👍🏽", "🇫🇷", "e\u0301", "\u0301", "\u200d",
-         "'s", "'t", "'re", "'ve", "'m", "'ll", "'d", "'S", "'LL", "’s", "'", "''", "'x", ".", ",", "!", "?", "...", "-", "--", "_", "/", "\\", "(", ")",
-         "{", "}", "[", "]", "<", ">", "=", "==", "=>", "->", "+", "*", "**", "#", "@", "&", "|", "~", "^", "%", "$", "`", "\"", ":", ";", "::", "://",
-         "\x00", "\x01", "\x07", "\x08", "\x1b[31m", "\x7f", "\x80", "\x9f", "\ue000", "\uf8ff", "\ufffd", "\uffff", "\U0001f9d1", "\U000e0041",
-         "\U00010348", "\U0010ffff", "\ud7ff", "\u0378"]
-
-
-def strings(special):
-    random.seed(20241)
-    yield ""
-    for line in WRITTEN.strip().split("\n"):
-        line = line.replace("\\\\", "\0").replace("\\n", "\n").replace("\\t", "\t").replace("\0", "\\")
-        yield line
-        words = line.split(" ")
-        for size in (1, 2, 5):
-            for start in range(0, len(words), size * 2):
-                piece = " ".join(words[start:start + size])
-                yield piece
-                yield " " + piece
-        yield line.upper()
-        yield line.replace(" ", "  ")
-        yield line.replace(" ", "")
-    # Every kind of character: eight of each run of 128 code points that has any.
-    for start in range(0, 0x110000, 128):
-        if start > 0x32000 and start % 4096:
-            continue
-        block = [c for c in range(start, start + 128) if not 0xD800 <= c < 0xE000 and unicodedata.category(chr(c)) != "Cn"]
-        if block:
-            sample = [chr(c) for c in block[:: max(1, len(block) // 8)][:8]]
-            yield "".join(sample)
-            yield "a" + " ".join(sample[:4]) + "1"
-    for character in range(0x100):
-        yield chr(character)
-        yield "x" + chr(character) + " " + chr(character) * 2 + "y"
-    for space in SPACES:
-        yield space
-        yield "a" + space + "b"
-        yield space + "a"
-        yield "a" + space
-        yield "1" + space + "2" + space + "."
-    for length in range(1, 33):
-        yield "1234567890" * 3 + "12"[:length] if length > 30 else "1234567890123456789012345678901"[:length]
-        yield "v" + "9" * length
-        yield " " * length + "x"
-        yield "x" + "\n" * length + "y"
-        yield "a" * length
-        yield "=" * length
-    for token in special:
-        for text in (token, token * 2, "a" + token + "b", " " + token + " ", token[:-1], token[1:], token.upper(), "\n" + token + "\n",
-                     "<" + token + ">", token + "'s", "1" + token + "2"):
-            yield text
-    yield "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\nWhat is 12 + 30?<|im_end|>\n<|im_start|>assistant\n"
-    for _ in range(1500):
-        parts = []
-        for _ in range(random.randint(2, 12)):
-            parts.append(random.choice(random.choice((WORDS, WORDS, WORDS, SPACES[:14], [" "], [" "], special))))
-        yield "".join(parts)
-    for _ in range(300):
-        length = random.randint(1, 24)
-        kinds = ((0x20, 0x7e), (0x20, 0x7e), (0xa0, 0x24f), (0x370, 0x52f), (0x590, 0x6ff), (0x900, 0xdff), (0x3040, 0x30ff), (0x4e00, 0x9fff),
-                 (0xac00, 0xd7a3), (0x1f300, 0x1faff), (0, 0x1f), (0x2000, 0x2bff), (0xe000, 0xfffd), (0x10000, 0x10ffff))
-        yield "".join(chr(random.randint(*random.choice(kinds))) for _ in range(length))
-
-
-def write_families(path, tokens, merges, texts):
-    random.seed(7)
-    sample = random.sample(texts, 700)
-    with open(path, "w", encoding="utf-8") as out:
-        for name, (ignore_merges, normalizer, pre_tokenizer) in FAMILIES.items():
-            model = models.BPE(vocab={text: i for i, text in enumerate(tokens)}, merges=merges, ignore_merges=ignore_merges)
-            tokenizer = Tokenizer(model)
-            if normalizer:
-                tokenizer.normalizer = normalizer
-            tokenizer.pre_tokenizer = pre_tokenizer
-            for text in sample:
-                ids = tokenizer.encode(text, add_special_tokens=False).ids
-                out.write(json.dumps([name, text, ids], ensure_ascii=True, separators=(",", ":")) + "\n")
-
-
-def main():
-    tokenizer, special, tokens, merges = reference(sys.argv[1])
+def write_smollm2(path, model):
+    tokenizer, special = reference(model)
     seen = {}
-    with open(sys.argv[2] + "/smollm2.jsonl", "w", encoding="utf-8") as out:
+    with open(path, "w", encoding="utf-8") as out:
         # Longer than any buffer: all strings in one, of which only the hash of the ids is kept.
         joined = " and then ".join(dict.fromkeys(strings(special)))
         ids = tokenizer.encode(joined, add_special_tokens=False).ids
@@ -203,8 +63,207 @@ def main():
             plain = tokenizer.encode(text, add_special_tokens=False).ids
             line = [text, recognised, None if plain == recognised else plain]
             out.write(json.dumps(line, ensure_ascii=True, separators=(",", ":")) + "\n")
-    write_families(sys.argv[2] + "/families.jsonl", tokens, merges, list(seen))
-    print(len(seen), "strings")
 
 
-main()
+BYTES = pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=True, use_regex=False)
+GPT2 = pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=True, use_regex=True)
+DIGITS = pre_tokenizers.Digits(individual_digits=True)
+
+
+def split_at(*patterns, then=(BYTES,)):
+    splits = [pre_tokenizers.Split(Regex(pattern), behavior="isolated", invert=False) for pattern in patterns]
+    return pre_tokenizers.Sequence(splits + list(then))
+
+
+# As the tokenizer.json of each family has it: names in tokenizer.ggml.pre, ignore_merges, normalizer, pre-tokenizer.
+GPT4 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+QWEN2 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+QWEN35 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+SEED = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1}| ?[^\\s\\p{L}\\p{N}\r\n]+|\\s*[\r\n]+|\\s+(?!\\S)|\\s+"
+BAILING = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
+GPT4O = (r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
+         r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
+         r"\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+TEKKEN = (r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|"
+          r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|"
+          r"\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+KIMI = (r"[\p{Han}]+|"
+        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
+        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
+        r"\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+DEEPSEEK_V3 = (r"\p{N}{1,3}", "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+",
+               "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\r\n]*|"
+               "\\s*[\r\n]+|\\s+(?!\\S)|\\s+")
+CJK = "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"
+DEEPSEEK_CODER = ("[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", CJK)
+# Letters of scripts with capitals.
+CASED = ("A-Za-z\u00b5\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u01ba\u01bc-\u01bf\u01c4-\u0293\u0295-\u02af\u0370-\u0373\u0376\u0377\u037b-\u037d\u037f"
+         "\u0386\u0388-\u038a\u038c\u038e-\u03a1\u03a3-\u03f5\u03f7-\u0481\u048a-\u052f\u0531-\u0556\u10a0-\u10c5\u13a0-\u13f5\u13f8-\u13fd\u1c90"
+         "-\u1cba\u1cbd-\u1cbf\u1d00-\u1d2b\u1d6b-\u1d77\u1d79-\u1d9a\u1e00-\u1f15\u1f18-\u1f1d\u1f20-\u1f45\u1f48-\u1f4d\u1f50-\u1f57\u1f59\u1f5b"
+         "\u1f5d\u1f5f-\u1f7d\u1f80-\u1fb4\u1fb6-\u1fbc\u1fbe\u1fc2-\u1fc4\u1fc6-\u1fcc\u1fd0-\u1fd3\u1fd6-\u1fdb\u1fe0-\u1fec\u1ff2-\u1ff4\u1ff6"
+         "-\u1ffc\u2102\u2107\u210a-\u2113\u2115\u2119-\u211d\u2124\u2126\u2128\u212a-\u212d\u212f-\u2134\u2139\u213c-\u213f\u2145-\u2149\u214e"
+         "\u2183\u2184\u2c00-\u2c7b\u2c7e-\u2ce4\u2ceb-\u2cee\u2cf2\u2cf3\ua640-\ua66d\ua680-\ua69b\ua722-\ua76f\ua771-\ua787\ua78b-\ua78e\uab70"
+         "-\uabbf\ufb00-\ufb06\ufb13-\ufb17\uff21-\uff3a\uff41-\uff5a\U00010400-\U0001044f\U000104b0-\U000104d3\U000104d8-\U000104fb\U00010c80"
+         "-\U00010cb2\U00010cc0-\U00010cf2\U000118a0-\U000118df\U0001e900-\U0001e943")
+DEEPSEEK_LLM = ("[\r\n]", r"\s?[" + CASED + "]+", "\\s?[!-/:-~\uff01-\uff0f\uff1a-\uff5e\u2018-\u201f\u3000-\u3002]+", r"\s+$", CJK)
+FALCON = pre_tokenizers.Sequence([pre_tokenizers.Punctuation("contiguous"), GPT2, pre_tokenizers.Digits(individual_digits=False),
+                                  pre_tokenizers.Split(Regex("[0-9][0-9][0-9]"), behavior="isolated", invert=False)])
+NFC = normalizers.NFC()
+BYTE_LEVEL = [
+    (["gpt-2", "default", "phi-2"], False, None, GPT2),
+    (["mpt", "olmo"], False, NFC, GPT2),
+    (["smollm", "starcoder", "refact"], False, None, pre_tokenizers.Sequence([DIGITS, GPT2])),
+    (["command-r"], False, NFC, pre_tokenizers.Sequence([DIGITS, GPT2])),
+    (["falcon"], False, None, FALCON),
+    (["llama-bpe", "llama3", "llama-v3", "lfm2"], True, None, split_at(GPT4)),
+    (["smaug-bpe", "dbrx", "glm4", "chatglm-bpe"], False, None, split_at(GPT4)),
+    (["qwen2", "deepseek-r1-qwen", "hunyuan"], False, NFC, split_at(QWEN2)),
+    (["qwen35"], False, NFC, split_at(QWEN35)),
+    (["seed-coder"], False, None, split_at(SEED)),
+    (["bailingmoe", "bailingmoe2"], False, None, split_at(BAILING)),
+    (["gpt-4o", "llama4"], True, None, split_at(GPT4O)),
+    (["minimax-m2"], False, None, split_at(GPT4O)),
+    (["tekken"], True, None, split_at(TEKKEN)),
+    (["kimi-k2"], True, None, split_at(KIMI)),
+    (["deepseek-llm"], False, None, split_at(*DEEPSEEK_LLM, then=(DIGITS, BYTES))),
+    (["deepseek-coder"], False, None, split_at(*DEEPSEEK_CODER, then=(DIGITS, BYTES))),
+    (["deepseek-v3", "hunyuan-dense"], False, None, split_at(*DEEPSEEK_V3)),
+]
+CHAT = ["<|im_start|>", "<|im_end|>", "<s>"]
+
+
+def trained(normalizer, pre_tokenizer, **options):
+    tokenizer = Tokenizer(models.BPE())
+    if normalizer:
+        tokenizer.normalizer = normalizer
+    if pre_tokenizer:
+        tokenizer.pre_tokenizer = pre_tokenizer
+    texts = [text for text in strings(["."]) if "<|" not in text]  # special tokens are added to the vocabulary
+    tokenizer.train_from_iterator(texts, trainers.BpeTrainer(max_token_length=12, show_progress=False, **options))
+    model = json.loads(tokenizer.to_str())["model"]
+    return sorted(model["vocab"], key=model["vocab"].get), [tuple(merge) for merge in model["merges"]]
+
+
+def byte_level_vocabulary():
+    tokens, merges = trained(None, BYTES, vocab_size=2000, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()))
+    # One that no merge makes, and that only some families find.
+    tokens.append("the\u0120quick")
+    tokens.append("123")
+    return {"tokens": tokens, "merges": [" ".join(merge) for merge in merges]}
+
+
+def sentence_piece_vocabulary():
+    tokens, merges = trained(normalizers.Replace(" ", SPACE), None, vocab_size=2000, limit_alphabet=500, initial_alphabet=[SPACE])
+    # Ends of lines are bytes, or tokens that users define; so are runs of spaces.
+    letters = [text for text in tokens if len(text) == 1 and text != "\n"]
+    pieces = dict.fromkeys(left + right for left, right in merges)
+    pieces = [text for text in pieces if text.strip(SPACE) and "\n" not in text]
+    byte_tokens = ["<0x%02X>" % byte for byte in range(256)]
+    return {"tokens": ["<unk>", "<s>", "</s>"] + byte_tokens + pieces + letters,
+            "kinds": [2, 3, 3] + [6] * 256 + [1] * (len(pieces) + len(letters)),
+            "scores": [0] * 259 + [-float(rank) for rank in range(len(pieces) + len(letters))]}
+
+
+def merges_of(scores):
+    """Every way to cut a piece in two pieces, best piece first; of one piece the longest left side first."""
+    found = []
+    for text, score in scores.items():
+        splits = [(text[:at], text[at:]) for at in range(1, len(text))]
+        found += [(score, len(left), len(right), left, right) for left, right in splits if left in scores and right in scores]
+    found.sort(key=lambda split: split[:3], reverse=True)
+    return [(left, right) for _, _, _, left, right in found]
+
+
+PREPEND = normalizers.Sequence([normalizers.Prepend(SPACE), normalizers.Replace(" ", SPACE)])
+REPLACE = normalizers.Replace(" ", SPACE)
+FIRST = pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme="first", split=False)
+RUNS = [" " * length for length in range(2, 9)]
+LINES = ["\n" * length for length in range(1, 5)]
+# Name, tokenizer.ggml.model, control tokens, user-defined tokens, flags, normalizer, pre-tokenizer.
+SENTENCE_PIECE = [
+    ("Llama 2", "llama", [], [], {}, PREPEND, None),
+    ("ChatML on Llama 2", "llama", ["<|im_start|>"], ["<|im_end|>"], {}, PREPEND, None),
+    ("Mistral 3", "llama", ["[INST]", "[/INST]"], [], {}, None, FIRST),
+    ("Phi 3", "llama", ["<|endoftext|>", "<|user|>", "<|assistant|>", "<|end|>", "<|placeholder1|>"], [], {}, PREPEND, None),
+    ("Gemma", "llama", ["<start_of_turn>", "<end_of_turn>"], LINES + RUNS + ["</a>"], {"add_space_prefix": False}, REPLACE, None),
+    ("Gemma 4", "gemma4", ["<|turn>", "<turn|>"], ["</a>"], {"add_space_prefix": False}, REPLACE, None),
+]
+
+
+def texts_with(special):
+    return list(dict.fromkeys(strings(special)))
+
+
+def hashes(tokenizer, texts):
+    found = []
+    for text in texts:
+        hash = 2166136261
+        for byte in b"".join(struct.pack("<I", id) for id in tokenizer.encode(text, add_special_tokens=False).ids):
+            hash = (hash ^ byte) * 16777619 & 0xFFFFFFFF
+        found.append("%06x" % (hash & 0xFFFFFF))
+    return "".join(found)
+
+
+def byte_level_families(vocabulary, texts):
+    tokens = vocabulary["tokens"]
+    user = ["<think>", "     "]
+    for names, ignore_merges, normalizer, pre_tokenizer in BYTE_LEVEL:
+        merges = [tuple(merge.split(" ")) for merge in vocabulary["merges"]]
+        vocab = {text: i for i, text in enumerate(tokens + CHAT + user)}
+        tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=ignore_merges))
+        if normalizer:
+            tokenizer.normalizer = normalizer
+        tokenizer.pre_tokenizer = pre_tokenizer
+        tokenizer.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in CHAT])
+        tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in user])
+        yield {"names": names, "model": "gpt2", "control": CHAT, "user": user, "flags": {}, "hashes": hashes(tokenizer, texts)}
+
+
+def sentence_piece_families(vocabulary, texts):
+    for name, model, control, user, flags, normalizer, pre_tokenizer in SENTENCE_PIECE:
+        all_tokens = vocabulary["tokens"] + control + user
+        pieces = zip(vocabulary["tokens"], vocabulary["kinds"], vocabulary["scores"])
+        scores = {text: score for text, kind, score in pieces if kind == 1}
+        merges = merges_of(scores)
+        vocab = {text: i for i, text in enumerate(all_tokens)}
+        if user == LINES + RUNS + ["</a>"]:
+            # To Hugging Face, a run of spaces is a token of visible ones, which merges make before any other, the longest first.
+            vocab = {text.replace(" ", SPACE): i for text, i in vocab.items()}
+            runs = [SPACE * length for length in range(8, 1, -1)]
+            merges = [(run[:at], run[at:]) for run in runs for at in range(len(run) - 1, 0, -1)] + merges
+        tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+        if normalizer:
+            tokenizer.normalizer = normalizer
+        if pre_tokenizer:
+            tokenizer.pre_tokenizer = pre_tokenizer
+        strips = {"</s>", "<|user|>", "<|assistant|>", "<|end|>", "<|placeholder1|>"} if name == "Phi 3" else set()
+        special = ["<unk>", "<s>", "</s>"] + control
+        tokenizer.add_special_tokens([AddedToken(text, special=True, normalized=False, rstrip=text in strips) for text in special])
+        tokenizer.add_tokens([AddedToken(text.replace(" ", SPACE), special=False, normalized=False) for text in user])
+        line = {"names": [name], "model": model, "control": control, "user": user, "flags": flags, "hashes": hashes(tokenizer, texts)}
+        if model == "gemma4":
+            line["merges"] = [" ".join(merge) for merge in merges]
+        yield line
+
+
+def main():
+    folder = sys.argv[1]
+    special = CHAT + ["<think>", "</s>", "<unk>", "[INST]", "[/INST]", "<|user|>", "<|end|>", "<start_of_turn>", "<|turn>", "</a>"]
+    texts = texts_with(special)
+    vocabularies = {"reference": "tokenizers " + tokenizers.__version__, "byte_level": byte_level_vocabulary(),
+                    "sentence_piece": sentence_piece_vocabulary()}
+    with open(folder + "/vocabularies.json", "w", encoding="utf-8") as out:
+        json.dump(vocabularies, out, ensure_ascii=True, separators=(",", ":"))
+        out.write("\n")
+    with open(folder + "/texts.jsonl", "w", encoding="utf-8") as out:
+        out.writelines(json.dumps(text, ensure_ascii=True) + "\n" for text in texts)
+    with open(folder + "/families.jsonl", "w", encoding="utf-8") as out:
+        for family in (*byte_level_families(vocabularies["byte_level"], texts), *sentence_piece_families(vocabularies["sentence_piece"], texts)):
+            out.write(json.dumps(family, ensure_ascii=True, separators=(",", ":")) + "\n")
+    print(len(texts), "texts")
+    if len(sys.argv) > 2:
+        write_smollm2(folder + "/smollm2.jsonl", sys.argv[2])
+
+
+if __name__ == "__main__":
+    main()

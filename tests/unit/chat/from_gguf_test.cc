@@ -47,6 +47,77 @@ TEST(FromGguf, MayHaveNone) {
   EXPECT_FALSE(chat->has_value());
 }
 
+// Without a template of its own, that of the family whose tokens the vocabulary has.
+TEST(FromGguf, DefaultsByTheVocabulary) {
+  struct Case {
+    std::string name;
+    std::vector<std::string> tokens;
+    std::string prompt;
+  };
+  const OrderedJson talk = OrderedJson::parse(R"([{"role": "system", "content": "Be brief."},
+      {"role": "user", "content": [{"type": "text", "text": "Hello"}, {"type": "image"}]},
+      {"role": "assistant", "content": "Hi."}, {"role": "user", "content": "Bye"}])");
+  const Case cases[] = {
+      {"ChatML",
+       {"<s>", "</s>", "<|im_start|>", "<|im_end|>"},
+       "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHello<|im_end|>\n"
+       "<|im_start|>assistant\nHi.<|im_end|>\n<|im_start|>user\nBye<|im_end|>\n"
+       "<|im_start|>assistant\n"},
+      {"Llama 3",
+       {"<s>", "</s>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"},
+       "<s><|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|>"
+       "<|start_header_id|>user<|end_header_id|>\n\nHello<|eot_id|>"
+       "<|start_header_id|>assistant<|end_header_id|>\n\nHi.<|eot_id|>"
+       "<|start_header_id|>user<|end_header_id|>\n\nBye<|eot_id|>"
+       "<|start_header_id|>assistant<|end_header_id|>\n\n"},
+      {"Gemma",
+       {"<s>", "</s>", "<start_of_turn>", "<end_of_turn>"},
+       "<s><start_of_turn>user\nBe brief.\n\nHello<end_of_turn>\n"
+       "<start_of_turn>model\nHi.<end_of_turn>\n<start_of_turn>user\nBye<end_of_turn>\n"
+       "<start_of_turn>model\n"},
+      {"Mistral",
+       {"<s>", "</s>", "[INST]", "[/INST]"},
+       "<s>[INST] Be brief.\n\nHello[/INST] Hi.</s>[INST] Bye[/INST]"},
+      {"Phi 3",
+       {"<s>", "</s>", "<|user|>", "<|assistant|>", "<|end|>"},
+       "<|system|>\nBe brief.<|end|>\n<|user|>\nHello<|end|>\n<|assistant|>\nHi.<|end|>\n"
+       "<|user|>\nBye<|end|>\n<|assistant|>\n"},
+      {"DeepSeek",
+       {"<s>", "</s>", "<\uFF5CUser\uFF5C>", "<\uFF5CAssistant\uFF5C>"},
+       "<s>Be brief.<\uFF5CUser\uFF5C>Hello<\uFF5CAssistant\uFF5C>Hi.</s><\uFF5CUser\uFF5C>Bye"
+       "<\uFF5CAssistant\uFF5C>"},
+  };
+  for (const Case& one : cases) {
+    SCOPED_TRACE(one.name);
+    gguf::GgufWriter writer;
+    writer.add_strings("tokenizer.ggml.tokens", one.tokens);
+    writer.add("tokenizer.ggml.bos_token_id", uint32_t{0})
+        .add("tokenizer.ggml.eos_token_id", uint32_t{1});
+    const auto chat = chat_of(writer);
+    ASSERT_TRUE(chat) << chat.error().message;
+    ASSERT_TRUE(chat->has_value());
+    EXPECT_EQ((*chat)->default_name(), one.name);
+    const auto prompt = (*chat)->render(talk, nullptr, true, nullptr);
+    ASSERT_TRUE(prompt) << prompt.error().message;
+    EXPECT_EQ(*prompt, one.prompt);
+    // What the format cannot say is not left out in silence.
+    const auto tools = OrderedJson::parse(R"([{"type": "function"}])");
+    const auto refused = (*chat)->render(talk, tools, true, nullptr);
+    ASSERT_FALSE(refused);
+    EXPECT_THAT(refused.error().message, HasSubstr("no place for tools"));
+  }
+}
+
+TEST(FromGguf, ItsOwnTemplateComesFirst) {
+  auto writer = gguf::GgufWriter();
+  writer.add("tokenizer.chat_template", "own")
+      .add_strings("tokenizer.ggml.tokens", {"<|im_start|>", "<|im_end|>"});
+  const auto chat = chat_of(writer);
+  ASSERT_TRUE(chat);
+  EXPECT_EQ((*chat)->default_name(), "");
+  EXPECT_EQ((*chat)->render(kHello, nullptr, true, nullptr).value(), "own");
+}
+
 TEST(FromGguf, ErrorsNameTheFile) {
   const auto broken = chat_of(model_with("{% for %}"));
   ASSERT_FALSE(broken);

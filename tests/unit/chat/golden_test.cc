@@ -76,8 +76,8 @@ TEST_P(Rendered, AsPythonDoes) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Templates, Rendered,
-                         testing::Values("plain", "tools", "thinking", "turns", "instruct",
-                                         "typed"),
+                         testing::Values("plain", "tools", "thinking", "turns", "instruct", "typed",
+                                         "deepseek", "phi", "command", "glm"),
                          [](const auto& info) { return std::string(info.param); });
 
 TEST_F(Golden, SmolLm2sOwnTemplate) {

@@ -88,18 +88,6 @@ TEST(ByteLevel, TellsWhatItIs) {
   EXPECT_EQ(tokenizer->token_bytes(16), "");
 }
 
-TEST(ByteLevel, EndTokensByText) {
-  SmallVocabulary vocabulary = letters();
-  vocabulary.add("<|eot_id|>", kControl);     // 16
-  vocabulary.add("<|end|>", kControl);        // 17
-  vocabulary.add("<|endoftext|>", kControl);  // a second of that text: the first counts
-  EXPECT_THAT(tokenizer_of(vocabulary.file())->end_tokens(), ElementsAre(11, 16, 17));
-  // Where a turn has an end of its own, <|end|> ends a message only.
-  vocabulary.add("<|return|>", kControl);  // 19
-  vocabulary.ids.emplace_back("eot_token_id", 10);
-  EXPECT_THAT(tokenizer_of(vocabulary.file())->end_tokens(), ElementsAre(10, 11, 16, 19));
-}
-
 TEST(ByteLevel, TextThatIsNotUtf8IsRefused) {
   const auto tokenizer = tokenizer_of(letters().file());
   ASSERT_TRUE(tokenizer);

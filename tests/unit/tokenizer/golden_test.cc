@@ -83,39 +83,6 @@ TEST_F(Golden, LongTextsTooEqualHuggingFaces) {
             header_["joined_sha256"].get<std::string>());
 }
 
-// The same vocabulary in the pipelines of other families: what differs is where text is cut.
-TEST_F(Golden, OtherFamiliesCutAsHuggingFaceDoes) {
-  std::map<std::string, Tokenizer> families;
-  for (const std::string name : {"gpt-2", "llama-bpe", "qwen2"}) {
-    gguf::GgufWriter writer;
-    writer.add("tokenizer.ggml.model", "gpt2").add("tokenizer.ggml.pre", name);
-    for (const std::string key : {"tokenizer.ggml.tokens", "tokenizer.ggml.merges"}) {
-      const auto texts = file_->strings(key);
-      ASSERT_TRUE(texts) << texts.error().message;
-      writer.add_strings(key, {texts->begin(), texts->end()});
-    }
-    const std::string bytes = writer.finish();
-    const auto file = gguf::File::parse(as_bytes(bytes), name);
-    ASSERT_TRUE(file) << file.error().message;
-    auto tokenizer = Tokenizer::from_gguf(*file);
-    ASSERT_TRUE(tokenizer) << tokenizer.error().message;
-    families.emplace(name, std::move(*tokenizer));
-  }
-  std::ifstream lines(SHOAL_SOURCE_DIR "/tests/golden/tokenizer/families.jsonl");
-  int count = 0, different = 0;
-  for (std::string line; std::getline(lines, line); ++count) {
-    const auto one = parse_json(line);
-    ASSERT_TRUE(one) << one.error().message;
-    const auto ids =
-        families.at((*one)[0].get<std::string>()).encode((*one)[1].get<std::string>(), false);
-    ASSERT_TRUE(ids) << ids.error().message;
-    if (*ids == (*one)[2].get<std::vector<int32_t>>()) continue;
-    if (++different <= 10) ADD_FAILURE() << line << "\ngave " << Json(*ids).dump();
-  }
-  EXPECT_EQ(count, 2100);
-  EXPECT_EQ(different, 0);
-}
-
 // SmolLM2's vocabulary lacks 21 bytes, so only what it can say comes back.
 TEST_F(Golden, DecodingGivesTheTextBack) {
   int lossy = 0;

@@ -110,13 +110,27 @@ TEST(RefusingVocabularies, MergesOfNothing) {
   }
 }
 
-TEST(RefusingVocabularies, EqualTextsAreOneToken) {
+TEST(RefusingVocabularies, EqualTexts) {
   SmallVocabulary vocabulary = correct();
   vocabulary.add("ab");
+  expect_error(vocabulary, ErrorCode::kCorrupt, "tokens 2 and 3 have the same text");
+  // Padding is not a text.
+  vocabulary = correct();
+  vocabulary.add("");
+  vocabulary.add("");
   const auto tokenizer = tokenizer_of(vocabulary.file());
-  ASSERT_TRUE(tokenizer);
+  ASSERT_TRUE(tokenizer) << tokenizer.error().message;
+  EXPECT_EQ(tokenizer->vocabulary_size(), 5);
   EXPECT_EQ(tokenizer->encode("ab", true).value(), std::vector<int32_t>{2});
-  EXPECT_EQ(tokenizer->token_bytes(3), "ab");
+}
+
+TEST(RefusingVocabularies, BytesThatAreNone) {
+  for (const std::string text : {"<0xGG>", "<0x1>", "a", "<0x100>"}) {
+    SmallVocabulary vocabulary = correct();
+    vocabulary.model = "llama";
+    vocabulary.add(text == "a" ? "byte" : text, kByte);
+    expect_error(vocabulary, ErrorCode::kCorrupt, "token 3 is a byte");
+  }
 }
 
 }  // namespace

@@ -65,6 +65,89 @@ TEST(SentencePiece, WithoutTheSpaceBefore) {
   EXPECT_EQ(tokenizer->decode(std::vector<int32_t>{266, 266}), " abc abc");
 }
 
+// A special token begins a text anew, and the space is written before what follows it; in Mistral's
+// later vocabularies, only at the very beginning, and never twice.
+TEST(SentencePiece, TheSpaceBefore) {
+  SmallVocabulary vocabulary = words();
+  const auto llama = tokenizer_of(vocabulary.file());
+  ASSERT_TRUE(llama);
+  EXPECT_THAT(encode(*llama, "abc</s>abc"), ElementsAre(266, 2, 266));
+  EXPECT_THAT(encode(*llama, " abc"), ElementsAre(259, 266));
+  vocabulary.add("[INST]", kControl);  // 267
+  const auto mistral = tokenizer_of(vocabulary.file());
+  ASSERT_TRUE(mistral);
+  EXPECT_THAT(encode(*mistral, "abc[INST]abc"), ElementsAre(266, 267, 265));
+  EXPECT_THAT(encode(*mistral, "[INST] abc"), ElementsAre(267, 266));
+  EXPECT_THAT(encode(*mistral, " abc"), ElementsAre(266));
+}
+
+// "\u2581\u2582" as text: the first is the sign that the vocabulary writes for a space.
+TEST(SentencePiece, AVisibleSpaceInTheTextIsASpace) {
+  const auto tokenizer = tokenizer_of(words().file());
+  ASSERT_TRUE(tokenizer);
+  EXPECT_EQ(encode(*tokenizer, "abc" + kSpace + "abc"), encode(*tokenizer, "abc abc"));
+}
+
+TEST(SentencePiece, AnswersBeginWithoutTheSpace) {
+  const auto tokenizer = tokenizer_of(words().file());
+  ASSERT_TRUE(tokenizer);
+  EXPECT_TRUE(tokenizer->adds_space());
+  Detokenizer answer(*tokenizer, /*begins_text=*/true);
+  EXPECT_EQ(answer.add(1), "");  // a special token is no text
+  EXPECT_EQ(answer.add(266), "abc");
+  EXPECT_EQ(answer.add(266), " abc");
+  Detokenizer continuation(*tokenizer);
+  EXPECT_EQ(continuation.add(266), " abc");
+  SmallVocabulary vocabulary = words();
+  vocabulary.flags = {{"add_space_prefix", false}};
+  const auto plain = tokenizer_of(vocabulary.file());
+  ASSERT_TRUE(plain);
+  Detokenizer kept(*plain, /*begins_text=*/true);
+  EXPECT_EQ(kept.add(266), " abc");
+}
+
+// Phi 3: a template writes ends of lines behind its tokens that are part of them.
+TEST(SentencePiece, TokensThatTakeTheSpaceBehindThem) {
+  SmallVocabulary vocabulary = words();
+  for (const char* text : {"<|endoftext|>", "<|user|>", "<|end|>", "<|placeholder1|>"}) {
+    vocabulary.add(text, kControl);  // 267 to 270
+  }
+  const auto tokenizer = tokenizer_of(vocabulary.file());
+  ASSERT_TRUE(tokenizer);
+  EXPECT_THAT(encode(*tokenizer, "<|user|>\n abc<|end|>\n"), ElementsAre(268, 266, 269));
+  EXPECT_THAT(encode(*tokenizer, "<|endoftext|>\nabc"), ElementsAre(267, 259, 3 + '\n', 265));
+  EXPECT_THAT(tokenizer->end_tokens(), ElementsAre(2, 267, 269));
+}
+
+// Gemma 4's files list merges, and do not tell what is found as text before them.
+TEST(SentencePiece, MergesFromTheFile) {
+  SmallVocabulary vocabulary = words();
+  vocabulary.model = "gemma4";
+  vocabulary.merges = {"a b", "b c", "ab c", kSpace + " abc"};
+  vocabulary.add("</a>");               // 267, of ordinary type
+  vocabulary.add("<turn|>", kControl);  // 268
+  const auto tokenizer = tokenizer_of(vocabulary.file());
+  ASSERT_TRUE(tokenizer) << tokenizer.error().message;
+  EXPECT_TRUE(tokenizer->adds_bos());
+  EXPECT_THAT(encode(*tokenizer, "abc abc"), ElementsAre(265, 266));
+  EXPECT_THAT(encode(*tokenizer, "abb</a>c"), ElementsAre(263, 261, 267, 262));
+  EXPECT_THAT(tokenizer->end_tokens(), ElementsAre(2, 268));
+  vocabulary.merges.push_back("a q");
+  EXPECT_FALSE(tokenizer_of(vocabulary.file()));
+}
+
+// Words, and what no word ends: each is as long as it likes.
+TEST(SentencePiece, TakesLongTexts) {
+  const auto tokenizer = tokenizer_of(words().file());
+  ASSERT_TRUE(tokenizer);
+  std::string prose;
+  while (prose.size() < 300'000) prose += "abc abcab  c\n";
+  for (const std::string& text :
+       {prose, std::string(1 << 20, 'a'), std::string(1 << 20, ' '), std::string(1 << 20, '\n')}) {
+    EXPECT_EQ(tokenizer->decode(encode(*tokenizer, text)), text);
+  }
+}
+
 TEST(SentencePiece, BytesForWhatHasNoToken) {
   const auto tokenizer = tokenizer_of(words().file());
   ASSERT_TRUE(tokenizer);
