@@ -94,6 +94,31 @@ OrderedJson completion_logprobs(const std::vector<TokenLogprob>& tokens, int64_t
   return json;
 }
 
+// What `sampler_trace` asks for: a list of stages for each token. The field is ours.
+void add_samplers(const std::vector<std::vector<SamplerReport>>& tokens, OrderedJson& choice) {
+  if (tokens.empty()) return;
+  OrderedJson& list = choice["samplers"] = OrderedJson::array();
+  for (const std::vector<SamplerReport>& token : tokens) {
+    OrderedJson stages = OrderedJson::array();
+    for (const SamplerReport& report : token) {
+      OrderedJson stage;
+      stage["name"] = report.name;
+      stage["kept"] = report.kept;
+      stage["best"] = OrderedJson::array();
+      for (const SamplerReport::Candidate& one : report.best) {
+        OrderedJson candidate;
+        candidate["token"] = token_text(one.bytes);
+        candidate["id"] = one.token;
+        candidate["before"] = one.before;
+        candidate["after"] = one.after;
+        stage["best"].push_back(std::move(candidate));
+      }
+      stages.push_back(std::move(stage));
+    }
+    list.push_back(std::move(stages));
+  }
+}
+
 }  // namespace
 
 int64_t character_count(std::string_view bytes) {
@@ -139,6 +164,7 @@ OrderedJson AnswerShape::whole(const std::vector<Choice>& choices, const Usage& 
       choice["text"] = choices[i].text;
     }
     choice["logprobs"] = logprobs_json(choices[i].logprobs, 0);
+    add_samplers(choices[i].samplers, choice);
     choice["finish_reason"] = choices[i].finish_reason;
     json["choices"].push_back(std::move(choice));
   }
@@ -165,17 +191,16 @@ OrderedJson AnswerShape::first_chunk(size_t index) const {
   return chunk(std::move(choice));
 }
 
-OrderedJson AnswerShape::text_chunk(size_t index, const std::string& text,
-                                    const std::vector<TokenLogprob>& logprobs,
-                                    int64_t text_before) const {
+OrderedJson AnswerShape::text_chunk(size_t index, const Choice& piece, int64_t text_before) const {
   OrderedJson choice;
   choice["index"] = index;
   if (chat_) {
-    choice["delta"]["content"] = text;
+    choice["delta"]["content"] = piece.text;
   } else {
-    choice["text"] = text;
+    choice["text"] = piece.text;
   }
-  choice["logprobs"] = logprobs_json(logprobs, text_before);
+  choice["logprobs"] = logprobs_json(piece.logprobs, text_before);
+  add_samplers(piece.samplers, choice);
   choice["finish_reason"] = nullptr;
   return chunk(std::move(choice));
 }

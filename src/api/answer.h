@@ -8,10 +8,11 @@
 
 namespace shoal::api {
 
-// One choice of a whole answer, as it grows.
+// One choice of a whole answer, as it grows, or a piece of one.
 struct Choice {
   std::string text;
-  std::vector<TokenLogprob> logprobs;  // of the echoed prompt too
+  std::vector<TokenLogprob> logprobs;                // of the echoed prompt too
+  std::vector<std::vector<SamplerReport>> samplers;  // one for each token, when asked for
   std::string finish_reason;
 };
 
@@ -32,8 +33,7 @@ class AnswerShape {
   // Chunks, in the order of a stream.
   OrderedJson first_chunk(size_t index) const;  // of a chat: the role
   // `text_before`: characters that this choice has sent before, for the offsets of its tokens.
-  OrderedJson text_chunk(size_t index, const std::string& text,
-                         const std::vector<TokenLogprob>& logprobs, int64_t text_before) const;
+  OrderedJson text_chunk(size_t index, const Choice& piece, int64_t text_before) const;
   OrderedJson last_chunk(size_t index, const std::string& finish_reason,
                          const Timings* timings) const;
   OrderedJson usage_chunk(const Usage& usage) const;

@@ -106,6 +106,7 @@ class Answering {
         ++usage_.completion_tokens;
         choice.text += event.text;
         if (event.logprob) choice.logprobs.push_back(std::move(*event.logprob));
+        if (!event.samplers.empty()) choice.samplers.push_back(std::move(event.samplers));
       }
       choices.push_back(std::move(choice));
     }
@@ -144,7 +145,7 @@ class Answering {
     if (question_.chat) {
       if (!co_await send(shape_.first_chunk(index))) co_return false;
     } else if (!start.text.empty() || !start.logprobs.empty()) {
-      if (!co_await send(shape_.text_chunk(index, start.text, start.logprobs, 0))) co_return false;
+      if (!co_await send(shape_.text_chunk(index, start, 0))) co_return false;
       characters = character_count(start.text);
     }
     while (true) {
@@ -158,12 +159,14 @@ class Answering {
         co_return co_await send(shape_.last_chunk(index, event.finish_reason, timings_of(event)));
       }
       ++usage_.completion_tokens;
-      std::vector<TokenLogprob> logprobs;
-      if (event.logprob) logprobs.push_back(std::move(*event.logprob));
-      if (event.text.empty() && logprobs.empty()) continue;
+      Choice piece;
+      piece.text = std::move(event.text);
+      if (event.logprob) piece.logprobs.push_back(std::move(*event.logprob));
+      if (!event.samplers.empty()) piece.samplers.push_back(std::move(event.samplers));
+      if (piece.text.empty() && piece.logprobs.empty() && piece.samplers.empty()) continue;
       const int64_t before = characters;
-      for (const TokenLogprob& token : logprobs) characters += character_count(token.bytes);
-      if (!co_await send(shape_.text_chunk(index, event.text, logprobs, before))) co_return false;
+      for (const TokenLogprob& token : piece.logprobs) characters += character_count(token.bytes);
+      if (!co_await send(shape_.text_chunk(index, piece, before))) co_return false;
     }
   }
 

@@ -1,5 +1,6 @@
 #include "api/request.h"
 
+#include <charconv>
 #include <cmath>
 #include <optional>
 
@@ -20,6 +21,18 @@ class Fields {
   const OrderedJson* find(const char* name) const {
     const auto field = body_.find(name);
     return field == body_.end() || field->is_null() ? nullptr : &*field;
+  }
+
+  // A list of strings; nothing when the field is absent.
+  Outcome<std::optional<std::vector<std::string>>> strings(const char* name) const {
+    const OrderedJson* field = find(name);
+    if (!field) return std::nullopt;
+    std::vector<std::string> strings;
+    for (const OrderedJson& one : field->is_array() ? *field : OrderedJson::array({nullptr})) {
+      if (!one.is_string()) return bad_field(name, "'{}' must be a list of strings", name);
+      strings.push_back(one);
+    }
+    return strings;
   }
 
   Outcome<bool> boolean(const char* name) const {
@@ -106,13 +119,82 @@ Outcome<std::vector<int32_t>> parse_token_ids(const OrderedJson& list, const cha
   return tokens;
 }
 
+// The token of a bias: a number, or its digits, which is all that a key of an object can be.
+std::optional<int32_t> token_of(const OrderedJson& value) {
+  if (value.is_number_unsigned() && value.get<uint64_t>() <= INT32_MAX) return value.get<int32_t>();
+  if (!value.is_string()) return std::nullopt;
+  const auto& digits = value.get_ref<const std::string&>();
+  int32_t token = 0;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), token);
+  if (error != std::errc() || end != digits.data() + digits.size() || token < 0)
+    return std::nullopt;
+  return token;
+}
+
+// OpenAI's object from token ids to numbers, or llama.cpp's list of pairs, where false forbids.
+Outcome<std::vector<LogitBias>> parse_bias(const Fields& fields) {
+  std::vector<LogitBias> biases;
+  const OrderedJson* field = fields.find("logit_bias");
+  if (!field) return biases;
+  const auto wrong = [] {
+    return bad_field("logit_bias",
+                     "'logit_bias' must be an object from token ids to numbers from {} to {}, or a "
+                     "list of pairs [token id, number or false]",
+                     -kHighestBias, kHighestBias);
+  };
+  const auto add = [&](const OrderedJson& name, const OrderedJson& value) {
+    const std::optional<int32_t> token = token_of(name);
+    const bool forbidden = value.is_boolean() && !value.get<bool>();
+    if (!token || !(forbidden || value.is_number())) return false;
+    biases.push_back({*token, forbidden ? -std::numeric_limits<float>::infinity()
+                                        : static_cast<float>(value.get<double>())});
+    return true;
+  };
+  if (!field->is_object() && !field->is_array()) return wrong();
+  for (const auto& [key, value] : field->items()) {
+    if (field->is_object()) {
+      if (!add(key, value)) return wrong();
+    } else if (!value.is_array() || value.size() != 2 || !add(value[0], value[1])) {
+      return wrong();
+    }
+  }
+  if (const Status checked = check_biases(biases); !checked)
+    return bad_field("logit_bias", "{}", checked.error().message);
+  return biases;
+}
+
+Outcome<void> parse_lists(const Fields& fields, SamplingParameters& sampling) {
+  SHOAL_ASSIGN(auto breakers, fields.strings("dry_sequence_breakers"));
+  if (breakers) {
+    if (const Status checked = check_sequence_breakers(*breakers); !checked)
+      return bad_field("dry_sequence_breakers", "{}", checked.error().message);
+    sampling.dry_sequence_breakers = std::move(*breakers);
+  }
+  SHOAL_ASSIGN(const auto names, fields.strings("samplers"));
+  if (names) {
+    Result<std::vector<Sampler>> samplers = samplers_named(*names);
+    if (!samplers) return bad_field("samplers", "{}", samplers.error().message);
+    sampling.samplers = std::move(*samplers);
+  }
+  return {};
+}
+
 Outcome<SamplingParameters> parse_sampling(const Fields& fields, uint64_t default_seed) {
   SamplingParameters sampling;
-  SHOAL_ASSIGN(sampling.temperature, fields.number("temperature", 1, 0, 100));
-  SHOAL_ASSIGN(sampling.top_p, fields.number("top_p", 1, 0, 1));
-  SHOAL_ASSIGN(sampling.min_p, fields.number("min_p", 0, 0, 1));
-  SHOAL_ASSIGN(const int64_t top_k, fields.integer("top_k", 0, -1, INT32_MAX));
-  sampling.top_k = std::max<int64_t>(top_k, 0);  // -1 is how some clients write "all"
+  for (const SamplingNumber& field : sampling_numbers()) {
+    double& value = sampling.*field.member;
+    SHOAL_ASSIGN(value, fields.number(field.name, value, field.lowest, field.highest));
+  }
+  for (const SamplingCount& field : sampling_counts()) {
+    int64_t& value = sampling.*field.member;
+    // -1 is how some clients write "all" for top_k.
+    const int64_t lowest = field.member == &SamplingParameters::top_k ? -1 : field.lowest;
+    SHOAL_ASSIGN(value, fields.integer(field.name, value, lowest, field.highest));
+  }
+  sampling.top_k = std::max<int64_t>(sampling.top_k, 0);
+  SHOAL_ASSIGN(sampling.sampler_trace, fields.integer("sampler_trace", 0, 0, kMostTraced));
+  SHOAL_ASSIGN(sampling.logit_bias, parse_bias(fields));
+  SHOAL_TRY(parse_lists(fields, sampling));
   sampling.seed = default_seed;
   if (const OrderedJson* seed = fields.find("seed")) {
     if (!seed->is_number_integer()) return bad_field("seed", "'seed' must be an integer");
@@ -124,15 +206,6 @@ Outcome<SamplingParameters> parse_sampling(const Fields& fields, uint64_t defaul
 
 // What would change the answer and cannot be honoured is refused rather than ignored.
 Outcome<void> refuse_unsupported(const Fields& fields) {
-  for (const char* name : {"frequency_penalty", "presence_penalty"}) {
-    SHOAL_ASSIGN(const double penalty, fields.number(name, 0, -2, 2));
-    if (penalty != 0) {
-      return bad_field(name, "'{}' is not supported; leave it out or send 0", name);
-    }
-  }
-  if (const OrderedJson* bias = fields.find("logit_bias"); bias && !bias->empty()) {
-    return bad_field("logit_bias", "'logit_bias' is not supported; leave it out");
-  }
   if (const OrderedJson* format = fields.find("response_format")) {
     if (!format->is_object() || format->value("type", OrderedJson("text")) != "text") {
       return bad_field("response_format",

@@ -28,7 +28,7 @@ Status take_bytes(Fields<Json>& fields, std::string& bytes) {
   SHOAL_TRY(fields.take_list("bytes", numbers));
   for (const int32_t number : numbers) {
     if (number < 0 || number > 255) {
-      return fail(ErrorCode::kInvalidArgument, "log probability: 'bytes' holds {}", number);
+      return fail(ErrorCode::kInvalidArgument, "event: 'bytes' holds {}", number);
     }
     bytes += static_cast<char>(number);
   }
@@ -64,6 +64,38 @@ Result<TokenLogprob> logprob_from_json(const Json& json, bool with_alternatives)
   }
   SHOAL_TRY(fields.finish());
   return value;
+}
+
+Json sampler_to_json(const SamplerReport& report) {
+  Json json = {{"name", report.name}, {"kept", report.kept}};
+  Json& best = json["best"] = Json::array();
+  for (const SamplerReport::Candidate& one : report.best) {
+    best.push_back({{"token", one.token},
+                    {"bytes", bytes_to_json(one.bytes)},
+                    {"before", one.before},
+                    {"after", one.after}});
+  }
+  return json;
+}
+
+Result<SamplerReport> sampler_from_json(const Json& json) {
+  Fields<Json> fields(json, "sampler's report");
+  SamplerReport report;
+  SHOAL_TRY(fields.take("name", report.name));
+  SHOAL_TRY(fields.take_from("kept", int64_t{0}, report.kept));
+  SHOAL_ASSIGN(const Json* best, fields.member("best"));
+  if (!best->is_array()) return fields.wrong_type("best");
+  for (const Json& one : *best) {
+    Fields<Json> candidate(one, "sampler's candidate");
+    SamplerReport::Candidate& value = report.best.emplace_back();
+    SHOAL_TRY(candidate.take_from("token", 0, value.token));
+    SHOAL_TRY(take_bytes(candidate, value.bytes));
+    SHOAL_TRY(candidate.take_from("before", 0.0, value.before));
+    SHOAL_TRY(candidate.take_from("after", 0.0, value.after));
+    SHOAL_TRY(candidate.finish());
+  }
+  SHOAL_TRY(fields.finish());
+  return report;
 }
 
 Json timings_to_json(const Timings& timings) {
@@ -102,8 +134,14 @@ Status take_token(Fields<Json>& fields, Event& event) {
   SHOAL_TRY(fields.take_from("token", 0, event.token));
   SHOAL_TRY(fields.take("text", event.text));
   SHOAL_ASSIGN(const Json* logprob, fields.member("logprob"));
-  if (logprob->is_null()) return {};
-  SHOAL_ASSIGN(event.logprob, logprob_from_json(*logprob, true));
+  if (!logprob->is_null()) {
+    SHOAL_ASSIGN(event.logprob, logprob_from_json(*logprob, true));
+  }
+  SHOAL_ASSIGN(const Json* samplers, fields.member("samplers"));
+  if (!samplers->is_array()) return fields.wrong_type("samplers");
+  for (const Json& one : *samplers) {
+    SHOAL_ASSIGN(event.samplers.emplace_back(), sampler_from_json(one));
+  }
   return {};
 }
 
@@ -157,12 +195,16 @@ Json to_json(const Event& event) {
       for (const auto& one : event.prompt_logprobs) logprobs.push_back(logprob_to_json(one, true));
       break;
     }
-    case Event::Kind::kToken:
+    case Event::Kind::kToken: {
       json["number"] = event.number;
       json["token"] = event.token;
       json["text"] = event.text;
       json["logprob"] = event.logprob ? logprob_to_json(*event.logprob, true) : Json();
+      Json& samplers = json["samplers"] = Json::array();
+      for (const SamplerReport& report : event.samplers)
+        samplers.push_back(sampler_to_json(report));
       break;
+    }
     case Event::Kind::kDone:
       json["finish_reason"] = event.finish_reason;
       json["timings"] = timings_to_json(event.timings);

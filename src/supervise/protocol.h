@@ -37,7 +37,8 @@ Result<GenerateRequest> generate_request_from_json(const OrderedJson& json);
 // What a client is told whose answer ends because a rank of the model was lost.
 inline Error cut_off(const Error& cause) {
   return {ErrorCode::kUnreachable,
-          fmt::format("the answer was cut off: {}. The model is being restarted; ask again", cause.message)};
+          fmt::format("the answer was cut off: {}. The model is being restarted; ask again",
+                      cause.message)};
 }
 
 struct TokenLogprob {
@@ -45,6 +46,19 @@ struct TokenLogprob {
   std::string bytes;   // may be half a character
   double logprob = 0;  // NaN: the first token of an echoed prompt has none
   std::vector<TokenLogprob> alternatives;
+};
+
+// What one sampler left to be drawn: SamplerStage of sampling/sampler.h, with the tokens' bytes.
+struct SamplerReport {
+  struct Candidate {
+    int32_t token = 0;
+    std::string bytes;
+    double before = 0;  // probabilities
+    double after = 0;
+  };
+  std::string name;
+  int64_t kept = 0;
+  std::vector<Candidate> best;
 };
 
 struct Timings {
@@ -66,6 +80,7 @@ struct Event {
   int32_t token = 0;                          // kToken
   std::string text;                           // kToken: complete characters only, may be empty
   std::optional<TokenLogprob> logprob;        // kToken, when asked for
+  std::vector<SamplerReport> samplers;        // kToken, with sampling.sampler_trace
   std::vector<TokenLogprob> prompt_logprobs;  // kAccepted of an echoed prompt
   std::string prompt_text;                    // kAccepted of an echoed prompt
   int64_t prompt_tokens = 0;                  // kAccepted

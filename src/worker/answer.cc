@@ -4,9 +4,13 @@
 #include <cmath>
 #include <limits>
 
-#include "sampling/sampler.h"
-
 namespace shoal {
+
+namespace {
+
+constexpr uint32_t kUsualCandidates = 64;  // their size does not matter beside the step's
+
+}  // namespace
 
 Answer::Answer(PreparedRequest prepared, const Tokenizer& tokenizer,
                std::function<void(const Event&)> emit)
@@ -14,16 +18,32 @@ Answer::Answer(PreparedRequest prepared, const Tokenizer& tokenizer,
       tokenizer_(&tokenizer),
       emit_(std::move(emit)),
       detokenizer_(tokenizer),
-      stops_(prepared_.request.stop) {}
+      stops_(prepared_.request.stop),
+      remembers_(prepared_.request.sampling.active(Sampler::kPenalties) ||
+                 prepared_.request.sampling.active(Sampler::kDry)),
+      history_(prepared_.request.sampling.dry_sequence_breakers) {}
 
 Want Answer::want() const {
-  return prepared_.request.sampling.candidates_suffice(kCandidates) ? Want::kCandidates
-                                                                    : Want::kLogits;
+  return prepared_.request.sampling.candidates_suffice(kMostCandidates) ? Want::kCandidates
+                                                                        : Want::kLogits;
+}
+
+uint32_t Answer::candidate_count() const {
+  const int64_t needed = prepared_.request.sampling.candidates_needed().value_or(kUsualCandidates);
+  return static_cast<uint32_t>(
+      std::clamp<int64_t>(needed, kUsualCandidates, int64_t{kMostCandidates}));
+}
+
+void Answer::remember(int32_t token) {
+  if (!remembers_) return;
+  const bool needs_text = prepared_.request.sampling.active(Sampler::kDry);
+  history_.add(token, needs_text ? tokenizer_->token_bytes(token, true) : "");
 }
 
 void Answer::admitted(int64_t max_tokens) {
   max_tokens_ = max_tokens;
   started_ = Clock::now();
+  for (const int32_t token : prepared_.prompt) remember(token);
   if (!prepared_.request.echo) accept_prompt();
 }
 
@@ -79,6 +99,28 @@ bool Answer::ends(int32_t token) const {
   return std::find(ends.begin(), ends.end(), token) != ends.end();
 }
 
+Sampled Answer::choose(uint64_t position, const RowResult& row) {
+  const SamplingParameters& parameters = prepared_.request.sampling;
+  // A prompt that is scored returns logits whatever the sampler needs.
+  if (!row.logits.empty()) return sample(row.logits, parameters, position, history_);
+  return sample(row.candidates, row.log_sum_exp, parameters, position, history_);
+}
+
+std::vector<SamplerReport> Answer::reports_of(const std::vector<SamplerStage>& stages) const {
+  std::vector<SamplerReport> reports;
+  reports.reserve(stages.size());
+  for (const SamplerStage& stage : stages) {
+    SamplerReport& report = reports.emplace_back();
+    report.name = stage.name;
+    report.kept = stage.kept;
+    for (const SamplerStage::Candidate& one : stage.best) {
+      report.best.push_back(
+          {one.token, tokenizer_->token_bytes(one.token, true), one.before, one.after});
+    }
+  }
+  return reports;
+}
+
 std::optional<int32_t> Answer::sampled(int64_t position, const RowResult& row) {
   if (prepared_.request.echo && prepared_.request.sampling.logprobs >= 0 && !accepted_ &&
       prepared_.prompt.size() == 1) {
@@ -87,21 +129,13 @@ std::optional<int32_t> Answer::sampled(int64_t position, const RowResult& row) {
   accept_prompt();
   if (output_tokens_ == 0) first_token_ = Clock::now();
   const SamplingParameters& parameters = prepared_.request.sampling;
-  const auto next = static_cast<uint64_t>(position) + 1;
-  Sampled chosen;
-  if (row.logits.empty()) {  // a prompt that is scored returns logits whatever the sampler needs
-    std::vector<ScoredToken> candidates;
-    candidates.reserve(row.candidates.size());
-    for (const Candidate& candidate : row.candidates)
-      candidates.push_back({candidate.token, candidate.logit});
-    chosen = sample(candidates, row.log_sum_exp, parameters, next);
-  } else {
-    chosen = sample(row.logits, parameters, next);
-  }
+  const Sampled chosen = choose(static_cast<uint64_t>(position) + 1, row);
+  remember(chosen.token);
 
   Event event;
   event.number = output_tokens_++;
   event.token = chosen.token;
+  event.samplers = reports_of(chosen.stages);
   const bool ended = ends(chosen.token);
   if (!ended) {
     event.text = stops_.add(detokenizer_.add(chosen.token));

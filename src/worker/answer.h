@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "sampling/sampler.h"
 #include "supervise/protocol.h"
 #include "tokenizer/tokenizer.h"
 #include "worker/intake.h"
@@ -19,9 +20,9 @@ class Answer {
   Answer(PreparedRequest prepared, const Tokenizer& tokenizer,
          std::function<void(const Event&)> emit);
 
-  // What the rows of this request must return.
+  // What the rows of this request must return, and how many candidates when that is what they do.
   Want want() const;
-  static constexpr uint32_t kCandidates = 64;
+  uint32_t candidate_count() const;
 
   void admitted(int64_t max_tokens);  // the scheduler took it; max_tokens as clamped
   // The result of a prompt row that asked for logits: it predicts the prompt's token at position
@@ -39,6 +40,9 @@ class Answer {
  private:
   TokenLogprob logprob_of(int32_t token, double logprob,
                           const std::vector<std::pair<int32_t, double>>& alternatives) const;
+  void remember(int32_t token);
+  Sampled choose(uint64_t position, const RowResult& row);
+  std::vector<SamplerReport> reports_of(const std::vector<SamplerStage>& stages) const;
   bool ends(int32_t token) const;
   void accept_prompt();
   void complete(std::string reason);
@@ -48,6 +52,8 @@ class Answer {
   std::function<void(const Event&)> emit_;
   Detokenizer detokenizer_;
   StopStrings stops_;
+  bool remembers_;  // the sampler looks at what was said
+  TokenHistory history_;
   std::vector<TokenLogprob> prompt_logprobs_;
   int64_t max_tokens_ = 0;
   int64_t output_tokens_ = 0;

@@ -45,6 +45,16 @@ Result<std::vector<int32_t>> Intake::tokenise(const GenerateRequest& request) co
   return tokens;
 }
 
+Status Intake::check_bias(const std::vector<LogitBias>& bias) const {
+  for (const LogitBias& entry : bias) {
+    if (entry.token < tokenizer_.vocabulary_size()) continue;
+    return fail(ErrorCode::kInvalidArgument,
+                "'logit_bias' names the token id {}, but this model's ids are 0 to {}", entry.token,
+                tokenizer_.vocabulary_size() - 1);
+  }
+  return {};
+}
+
 Result<PreparedRequest> Intake::prepare(uint64_t id, GenerateRequest request) const {
   PreparedRequest prepared;
   prepared.id = id;
@@ -54,6 +64,7 @@ Result<PreparedRequest> Intake::prepare(uint64_t id, GenerateRequest request) co
     return fail(ErrorCode::kInvalidArgument,
                 "the prompt is empty; give at least one character or token");
   }
+  SHOAL_TRY(check_bias(request.sampling.logit_bias));
   prepared.request = std::move(request);
   return prepared;
 }

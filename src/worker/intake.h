@@ -39,6 +39,7 @@ class Intake {
         chat_template_(std::move(chat_template)),
         context_(context) {}
   Result<std::vector<int32_t>> tokenise(const GenerateRequest& request) const;
+  Status check_bias(const std::vector<LogitBias>& bias) const;
 
   Tokenizer tokenizer_;
   std::optional<ChatTemplate> chat_template_;

@@ -83,10 +83,10 @@ void Lead::start(PreparedRequest prepared) {
   request.max_tokens =
       prepared.request.max_tokens < 0 ? context_ : prepared.request.max_tokens;  // as much as fits
   request.prompt_logits = prepared.request.echo && prepared.request.sampling.logprobs >= 0;
-  request.candidate_count = Answer::kCandidates;
   Answer answer(std::move(prepared), tokenizer_,
                 [this, id](const Event& event) { (void)daemon_.send(event_frame(id, event)); });
   request.want = answer.want();
+  request.candidate_count = answer.candidate_count();
   const Result<int64_t> admitted = scheduler_.add(std::move(request));
   if (!admitted) {
     answer.failed(admitted.error());

@@ -88,6 +88,61 @@ TEST_F(ApiTest, SamplingFieldsReachTheBackend) {
   EXPECT_NE(backend_.requests[1].sampling.seed, backend_.requests[2].sampling.seed);
 }
 
+TEST_F(ApiTest, EverySamplingFieldReachesTheBackend) {
+  ASSERT_EQ(
+      chat(
+          R"("presence_penalty":0.5,"frequency_penalty":-0.25,"repeat_penalty":1.1,"repeat_last_n":-1,
+              "dry_multiplier":0.8,"dry_base":1.5,"dry_allowed_length":3,"dry_penalty_last_n":200,
+              "dry_sequence_breakers":["\n","."],"xtc_probability":0.5,"xtc_threshold":0.2,
+              "typical_p":0.9,"top_n_sigma":1.5,"samplers":["top_k","temp","typical_p"],
+              "logit_bias":{"7":-100,"9":1.5},"sampler_trace":4)")
+          .status,
+      200);
+  ASSERT_EQ(chat(R"("logit_bias":[[3,false],["4",-2]],"samplers":[],"logprobs":null)").status, 200);
+  ASSERT_EQ(backend_.requests.size(), 2u);
+  const SamplingParameters& first = backend_.requests[0].sampling;
+  EXPECT_EQ(first.presence_penalty, 0.5);
+  EXPECT_EQ(first.frequency_penalty, -0.25);
+  EXPECT_EQ(first.repeat_penalty, 1.1);
+  EXPECT_EQ(first.repeat_last_n, -1);
+  EXPECT_EQ(first.dry_multiplier, 0.8);
+  EXPECT_EQ(first.dry_base, 1.5);
+  EXPECT_EQ(first.dry_allowed_length, 3);
+  EXPECT_EQ(first.dry_penalty_last_n, 200);
+  EXPECT_EQ(first.dry_sequence_breakers, (std::vector<std::string>{"\n", "."}));
+  EXPECT_EQ(first.xtc_probability, 0.5);
+  EXPECT_EQ(first.xtc_threshold, 0.2);
+  EXPECT_EQ(first.typical_p, 0.9);
+  EXPECT_EQ(first.top_n_sigma, 1.5);
+  EXPECT_EQ(first.samplers,
+            (std::vector{Sampler::kTopK, Sampler::kTemperature, Sampler::kTypicalP}));
+  ASSERT_EQ(first.logit_bias.size(), 2u);
+  EXPECT_EQ(first.logit_bias[0].token, 7);
+  EXPECT_EQ(first.logit_bias[0].bias, -100);
+  EXPECT_EQ(first.logit_bias[1].bias, 1.5);
+  EXPECT_EQ(first.sampler_trace, 4);
+  const SamplingParameters& second = backend_.requests[1].sampling;
+  ASSERT_EQ(second.logit_bias.size(), 2u);
+  EXPECT_EQ(second.logit_bias[0].bias, -INFINITY);
+  EXPECT_EQ(second.logit_bias[1].token, 4);
+  EXPECT_TRUE(second.samplers.empty());
+  EXPECT_EQ(second.repeat_penalty, 1);
+}
+
+TEST_F(ApiTest, WhatSamplersLeftComesWithTheTokenWhenAskedFor) {
+  Event event = token(0, "");
+  event.samplers = {{"model", 50, {{7, "\xc3", 0.5, 0.5}}}, {"top_k", 1, {{7, "x", 0.5, 1}}}};
+  backend_.scripts = {{accepted(1), event, token(1, "b"), done("stop")}};
+  const Json whole = json(chat())["choices"][0];
+  ASSERT_EQ(whole["samplers"].size(), 1u);
+  EXPECT_EQ(whole["samplers"][0][0]["best"][0]["token"], "bytes:\\xc3");
+  EXPECT_EQ(whole["samplers"][0][1], Json::parse(R"({"name":"top_k","kept":1,
+                            "best":[{"token":"x","id":7,"before":0.5,"after":1.0}]})"));
+  const auto list = chunks(chat(R"("stream":true)"));
+  EXPECT_EQ(list[1]["choices"][0]["samplers"], whole["samplers"]);
+  EXPECT_FALSE(list[2]["choices"][0].contains("samplers"));
+}
+
 TEST_F(ApiTest, MessagesAreBroughtToOneForm) {
   post("/v1/chat/completions", R"({"model":"m","messages":[
     {"role":"developer","content":"be brief","cache_control":{}},

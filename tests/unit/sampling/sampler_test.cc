@@ -9,110 +9,10 @@
 #include <numeric>
 #include <random>
 
+#include "random_logits.h"
+
 namespace shoal {
 namespace {
-
-std::vector<float> random_logits(size_t count, uint32_t seed, float spread = 3) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal(0, spread);
-  std::vector<float> logits(count);
-  for (float& logit : logits) logit = normal(random);
-  return logits;
-}
-
-// The filters and the temperature straight from their definitions, over the whole vocabulary.
-std::vector<double> expected_probabilities(const std::vector<float>& logits,
-                                           const SamplingParameters& parameters) {
-  std::vector<size_t> order(logits.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(),
-                   [&](size_t a, size_t b) { return logits[a] > logits[b]; });
-  if (parameters.top_k > 0) {
-    order.resize(std::min(order.size(), static_cast<size_t>(parameters.top_k)));
-  }
-  const auto normalised = [&](double temperature) {
-    std::vector<double> p;
-    for (const size_t token : order) {
-      p.push_back(std::exp((logits[token] - logits[order[0]]) / temperature));
-    }
-    const double total = std::accumulate(p.begin(), p.end(), 0.0);
-    for (double& value : p) value /= total;
-    return p;
-  };
-  if (parameters.top_p < 1) {
-    const auto p = normalised(1);
-    double cumulative = 0;
-    size_t kept = 0;
-    while (kept < p.size()) {
-      cumulative += p[kept++];
-      if (cumulative >= parameters.top_p) break;
-    }
-    order.resize(kept);
-  }
-  if (parameters.min_p > 0) {
-    const auto p = normalised(1);
-    size_t kept = 1;
-    while (kept < p.size() && p[kept] >= parameters.min_p * p[0]) ++kept;
-    order.resize(kept);
-  }
-  const auto p = normalised(parameters.temperature);
-  std::vector<double> result(logits.size(), 0);
-  for (size_t i = 0; i < order.size(); ++i) result[order[i]] = p[i];
-  return result;
-}
-
-// The 99.9th percentile of chi-square, by the approximation of Wilson and Hilferty.
-double chi_square_limit(double freedom) {
-  const double a = 2 / (9 * freedom);
-  return freedom * std::pow(1 - a + 3.09 * std::sqrt(a), 3);
-}
-
-void expect_distribution(const SamplingParameters& parameters, uint32_t seed) {
-  constexpr int kDraws = 20000;
-  const auto logits = random_logits(40, seed, 1);
-  const auto expected = expected_probabilities(logits, parameters);
-  std::vector<int> counts(logits.size(), 0);
-  for (int position = 0; position < kDraws; ++position) {
-    SamplingParameters one = parameters;
-    one.seed = parameters.seed + static_cast<uint64_t>(position) / 1000;
-    ++counts[static_cast<size_t>(sample(logits, one, static_cast<uint64_t>(position)).token)];
-  }
-  double statistic = 0;
-  double rare = 0;
-  double rare_seen = 0;
-  int cells = 0;
-  for (size_t token = 0; token < logits.size(); ++token) {
-    if (expected[token] == 0) {
-      EXPECT_EQ(counts[token], 0) << "token " << token << " was filtered out";
-      continue;
-    }
-    const double mean = expected[token] * kDraws;
-    if (mean < 10) {
-      rare += mean;
-      rare_seen += counts[token];
-      continue;
-    }
-    statistic += (counts[token] - mean) * (counts[token] - mean) / mean;
-    ++cells;
-  }
-  if (rare > 1) {
-    statistic += (rare_seen - rare) * (rare_seen - rare) / rare;
-    ++cells;
-  }
-  ASSERT_GT(cells, 1) << "seed " << parameters.seed;
-  EXPECT_LT(statistic, chi_square_limit(cells - 1)) << cells << " cells";
-}
-
-TEST(Sampler, DrawsFollowTheDistribution) {
-  expect_distribution({.temperature = 1, .seed = 1}, 1);
-  expect_distribution({.temperature = 0.5, .seed = 2}, 2);
-  expect_distribution({.temperature = 1.7, .seed = 3}, 3);
-  expect_distribution({.temperature = 1, .top_k = 8, .seed = 4}, 4);
-  expect_distribution({.temperature = 0.8, .top_p = 0.9, .seed = 5}, 5);
-  expect_distribution({.temperature = 1.3, .min_p = 0.1, .seed = 6}, 6);
-  expect_distribution({.temperature = 0.9, .top_k = 20, .top_p = 0.8, .min_p = 0.2, .seed = 7}, 17);
-  expect_distribution({.temperature = 2, .top_p = 0.6, .min_p = 0.05, .seed = 8}, 8);
-}
 
 TEST(Sampler, ExtremesKeepOnlyTheBest) {
   const auto logits = random_logits(1000, 9);
@@ -136,48 +36,6 @@ TEST(Sampler, TheSameSeedAndPositionGiveTheSameToken) {
     ++other_seed[sample(logits, {.temperature = 1.5, .seed = position}, 7).token];
   }
   EXPECT_GT(other_seed.size(), 10u);
-}
-
-TEST(Sampler, CandidatesGiveTheTokenOfTheFullLogits) {
-  std::vector<ScoredToken> candidates;
-  int compared = 0;
-  for (uint32_t seed = 0; seed < 60; ++seed) {
-    auto logits = random_logits(3000, seed);
-    if (seed % 3 == 0) {
-      for (float& logit : logits) logit = std::round(logit);  // many ties
-    }
-    select_top(logits, 0, 64, candidates);
-    const double all = log_sum_exp(logits);
-    for (const SamplingParameters& parameters :
-         {SamplingParameters{.temperature = 0, .logprobs = 5},
-          {.temperature = 0.7, .top_k = 40, .seed = seed},
-          {.temperature = 1, .top_k = 64, .top_p = 0.9, .seed = seed, .logprobs = 20},
-          {.temperature = 1.4, .top_k = 10, .min_p = 0.1, .seed = seed},
-          {.temperature = 1, .top_k = 50, .top_p = 0.7, .min_p = 0.02, .seed = seed}}) {
-      ASSERT_TRUE(parameters.candidates_suffice(64));
-      for (uint64_t position = 0; position < 20; ++position) {
-        const Sampled full = sample(logits, parameters, position);
-        const Sampled few = sample(candidates, all, parameters, position);
-        ASSERT_EQ(full.token, few.token);
-        ASSERT_EQ(full.alternatives.size(), few.alternatives.size());
-        for (size_t i = 0; i < few.alternatives.size(); ++i) {
-          EXPECT_EQ(full.alternatives[i].first, few.alternatives[i].first);
-        }
-        ++compared;
-      }
-    }
-  }
-  EXPECT_EQ(compared, 60 * 5 * 20);
-}
-
-TEST(Sampler, KnowsWhenCandidatesDoNotSuffice) {
-  EXPECT_TRUE((SamplingParameters{.temperature = 0}).candidates_suffice(1));
-  EXPECT_FALSE((SamplingParameters{.temperature = 0, .logprobs = 5}).candidates_suffice(4));
-  EXPECT_FALSE((SamplingParameters{.temperature = 1}).candidates_suffice(64));
-  EXPECT_FALSE((SamplingParameters{.temperature = 1, .top_p = 0.5}).candidates_suffice(64));
-  EXPECT_FALSE((SamplingParameters{.temperature = 1, .min_p = 0.5}).candidates_suffice(64));
-  EXPECT_FALSE((SamplingParameters{.temperature = 1, .top_k = 65}).candidates_suffice(64));
-  EXPECT_TRUE((SamplingParameters{.temperature = 1, .top_k = 64}).candidates_suffice(64));
 }
 
 TEST(Sampler, LogProbabilitiesAreTheModelsOwn) {
@@ -210,8 +68,19 @@ TEST(Sampler, SurvivesLogitsThatAreNoNumbers) {
           {.temperature = 1},
           {.temperature = 1, .top_k = 2},
           {.temperature = 1, .top_p = 0.5},
-          {.temperature = 1, .min_p = 0.5}}) {
-      const auto token = sample(logits, parameters, 3).token;
+          {.temperature = 1, .min_p = 0.5},
+          {.typical_p = 0.5},
+          {.typical_p = 0.5, .top_n_sigma = 1},
+          {.xtc_probability = 1, .xtc_threshold = 0.01},
+          {.top_k = 2, .typical_p = 0.1, .xtc_probability = 1, .xtc_threshold = 0},
+          {.repeat_penalty = 2, .presence_penalty = 1, .dry_multiplier = 1}}) {
+      TokenHistory history;
+      for (const int32_t token : {0, 1, 0, 1, 0, 1, 5}) history.add(token);
+      SamplingParameters traced = parameters;
+      traced.sampler_trace = 5;
+      EXPECT_EQ(sample(logits, traced, 3, history).token,
+                sample(logits, parameters, 3, history).token);
+      const auto token = sample(logits, parameters, 3, history).token;
       EXPECT_GE(token, 0);
       EXPECT_LT(token, static_cast<int32_t>(logits.size()));
     }
@@ -223,7 +92,7 @@ TEST(Sampler, SurvivesLogitsThatAreNoNumbers) {
   }
 }
 
-TEST(Sampler, AMillionDrawsStayInsideTheVocabulary) {
+TEST(Sampler, DrawsStayInsideTheVocabulary) {
   const auto logits = random_logits(1537, 11, 0.1F);  // not a whole number of blocks
   std::vector<int> counts(logits.size(), 0);
   for (uint64_t position = 0; position < 3000; ++position) {
@@ -294,7 +163,11 @@ TEST(SamplingJson, GoesThereAndBack) {
                                       .top_p = 0.9,
                                       .min_p = 0.05,
                                       .seed = UINT64_MAX,
-                                      .logprobs = 5};
+                                      .logprobs = 5,
+                                      .dry_multiplier = 0.8,
+                                      .dry_sequence_breakers = {"\n", "é"},
+                                      .logit_bias = {{7, -3}, {8, -INFINITY}},
+                                      .samplers = {Sampler::kMinP, Sampler::kTypicalP}};
   const auto again = sampling_from_json(*parse_json(dump_json(to_json(parameters))), 1);
   ASSERT_TRUE(again);
   EXPECT_EQ(again->temperature, 0.7);
@@ -303,6 +176,9 @@ TEST(SamplingJson, GoesThereAndBack) {
   EXPECT_EQ(again->min_p, 0.05);
   EXPECT_EQ(again->seed, UINT64_MAX);
   EXPECT_EQ(again->logprobs, 5);
+  EXPECT_EQ(to_json(*again), to_json(parameters));
+  EXPECT_EQ(again->logit_bias[1].bias, -INFINITY);
+  EXPECT_EQ(again->samplers, parameters.samplers);
 }
 
 TEST(SamplingJson, DefaultsAndSeeds) {
@@ -321,6 +197,20 @@ TEST(SamplingJson, NamesTheFieldAndItsRange) {
       {{{"top_k", -5}}, "'top_k' must be from 0 to 2147483647, not -5"},
       {{{"logprobs", 5000}}, "'logprobs' must be from -1 to 1000, not 5000"},
       {{{"seed", 1.5}}, "'seed' must be an integer of at most 64 bits"},
+      {{{"repeat_penalty", 0}}, "'repeat_penalty' must be from 0.01 to 100, not 0"},
+      {{{"dry_allowed_length", 0}}, "'dry_allowed_length' must be from 1 to 2147483647, not 0"},
+      {{{"logit_bias", {{1, 5}, {1, 6}}}}, "'logit_bias' names the token 1 twice"},
+      {{{"logit_bias", {{1, 101}}}},
+       "'logit_bias' of the token 1 must be from -100 to 100, not 101"},
+      {{{"logit_bias", {{-1, 5}}}}, "'logit_bias' must be a list of pairs [token, number or null]"},
+      {{{"dry_sequence_breakers", {""}}},
+       "'dry_sequence_breakers' must hold strings of 1 to 64 bytes, not of 0"},
+      {{{"dry_sequence_breakers", 3}}, "'dry_sequence_breakers' must be a list of strings"},
+      {{{"samplers", {"top_k", "magic"}}},
+       "'samplers' holds 'magic'; known are penalties, dry, top_n_sigma, top_k, typ_p, top_p, "
+       "min_p, "
+       "xtc, temperature"},
+      {{{"samplers", {"top-p", "nucleus"}}}, "'samplers' names 'top_p' twice"},
       {{{"temperature", "hot"}}, "the field 'temperature' has the wrong type"},
       {Json::array(), "the sampling parameters must be an object"},
   };

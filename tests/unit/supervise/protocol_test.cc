@@ -30,6 +30,11 @@ GenerateRequest full_request() {
   request.sampling.temperature = 0.25;
   request.sampling.seed = 0xfedcba9876543210;
   request.sampling.logprobs = 3;
+  request.sampling.repeat_penalty = 1.125;
+  request.sampling.dry_sequence_breakers = {"\n", "a\0b"};
+  request.sampling.logit_bias = {{5, -INFINITY}, {6, 0.1F}};
+  request.sampling.samplers = {Sampler::kXtc, Sampler::kTemperature};
+  request.sampling.sampler_trace = 5;
   request.stop = {"\n\n", "END"};
   request.stop_tokens = {2};
   request.ignore_end = true;
@@ -45,6 +50,12 @@ TEST(RequestJson, ComesBackAsItWent) {
   EXPECT_EQ(back->messages.dump(), request.messages.dump());
   EXPECT_EQ(back->tools.dump(), R"([{"z":1,"a":{"y":2,"b":3}}])") << "the order reaches the prompt";
   EXPECT_EQ(back->sampling.seed, request.sampling.seed);
+  EXPECT_EQ(back->sampling.repeat_penalty, 1.125);
+  EXPECT_EQ(back->sampling.dry_sequence_breakers, request.sampling.dry_sequence_breakers);
+  EXPECT_EQ(back->sampling.logit_bias[0].bias, -INFINITY);
+  EXPECT_EQ(back->sampling.logit_bias[1].bias, 0.1F);
+  EXPECT_EQ(back->sampling.samplers, request.sampling.samplers);
+  EXPECT_EQ(back->sampling.sampler_trace, 5);
   EXPECT_EQ(back->prompt_tokens, request.prompt_tokens);
   EXPECT_EQ(back->max_tokens, 77);
   const GenerateRequest nothing;
@@ -93,6 +104,26 @@ TEST(RequestJson, ValuesOutOfRangeAreNamed) {
   EXPECT_FALSE(generate_request_from_json(more));
   for (const char* text : {"null", "[]", "1", "\"x\""}) {
     EXPECT_FALSE(generate_request_from_json(OrderedJson::parse(text))) << text;
+  }
+}
+
+TEST(EventJson, WhatSamplersLeftComesBackAsItWent) {
+  Event event;
+  event.samplers = {{"model", 49152, {{7, "\xc3", 0.25, 0.25}, {8, "x", 0.125, 0.125}}},
+                    {"draw", 1, {{7, "\xc3", 0.25, 1}}}};
+  const Json json = to_json(event);
+  const auto back = event_from_json(through_text(json));
+  ASSERT_TRUE(back) << back.error().message;
+  EXPECT_EQ(to_json(*back), json);
+  ASSERT_EQ(back->samplers.size(), 2u);
+  EXPECT_EQ(back->samplers[0].best[0].bytes, "\xc3");
+  EXPECT_EQ(back->samplers[0].kept, 49152);
+  for (const char* name : {"name", "kept", "best"}) {
+    Json bad = json;
+    bad["samplers"][0].erase(name);
+    const auto refused = event_from_json(bad);
+    ASSERT_FALSE(refused);
+    EXPECT_THAT(refused.error().message, HasSubstr(name));
   }
 }
 
@@ -164,7 +195,11 @@ TEST(EventJson, WhatAWorkerMakesUpIsRefusedByName) {
       {R"({"kind":"token","number":-1,"token":1,"text":"","logprob":null})", "number"},
       {R"({"kind":"token","number":1,"token":1,"text":7,"logprob":null})", "text"},
       {R"({"kind":"token","number":1,"token":1,"text":""})", "logprob"},
-      {R"({"kind":"token","number":1,"token":1,"text":"","logprob":null,"more":1})", "fields"},
+      {R"({"kind":"token","number":1,"token":1,"text":"","logprob":null,"samplers":[],)"
+       R"("more":1})",
+       "fields"},
+      {R"({"kind":"token","number":1,"token":1,"text":"","logprob":null,"samplers":7})",
+       "samplers"},
       {R"({"kind":"token","number":1,"token":1,"text":"","logprob":)"
        R"({"token":1,"bytes":[256],"logprob":0,"alternatives":[]}})",
        "bytes"},
