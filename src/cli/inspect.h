@@ -13,7 +13,7 @@ namespace shoal::cli {
 // For people, at 80 columns: the model, its memory, types, metadata with long values shortened,
 // tensors.
 std::string inspection_text(const gguf::File& file);
-// The same with stable names: path, version, file_bytes, alignment, metadata[], tensors[], types[],
+// The same with stable names: path, version, file_bytes, part_count, alignment, metadata[], tensors[], types[],
 // model (a ModelCard, or null with not_runnable saying why), memory.
 Json inspection_json(const gguf::File& file);
 

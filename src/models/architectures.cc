@@ -59,6 +59,12 @@ Result<ModelDescription> describe_common(const Hyperparameters& keys,
       file.string("general.name").value_or(file.path().substr(file.path().find_last_of('/') + 1)));
   model.file_bytes = file.size_bytes();
   SHOAL_ASSIGN(model.layer_count, keys.count("block_count"));
+  SHOAL_ASSIGN(model.unused_layers, keys.count_or_zero("nextn_predict_layers"));
+  if (model.unused_layers >= model.layer_count) {
+    return keys.wrong(ErrorCode::kCorrupt, "nextn_predict_layers", "{} of {} layers leave none",
+                      model.unused_layers, model.layer_count);
+  }
+  model.layer_count -= model.unused_layers;
   SHOAL_ASSIGN(model.hidden, keys.count("embedding_length"));
   SHOAL_ASSIGN(model.feed_forward, keys.count("feed_forward_length"));
   SHOAL_ASSIGN(model.context_length, keys.count("context_length"));
@@ -144,6 +150,35 @@ Status check_values(const Hyperparameters& keys, const ModelDescription& model) 
   return {};
 }
 
+// Files that lie beside models, and are taken for one.
+Status refuse_companions(const gguf::File& file, std::string_view architecture) {
+  const auto type = file.string("general.type");
+  const std::string_view kind = type ? *type : "model";
+  const auto base = file.string("general.base_model.0.name");
+  const std::string of = base ? fmt::format(" (of {})", gguf::printable(*base)) : "";
+  if (kind == "adapter") {
+    return fail(
+        ErrorCode::kUnsupported,
+        "{}: the file is an adapter (LoRA){}: changes to a model's weights, not a model, and Shoal "
+        "applies none; give a GGUF of the whole model, into which the adapter may have "
+        "been merged",
+        file.path(), of);
+  }
+  if (kind == "mmproj" || architecture == "clip") {
+    return fail(
+        ErrorCode::kUnsupported,
+        "{}: the file is a multimodal projector{}: the part of a model that reads images or sound, "
+        "not the model; give the language model's GGUF, which is published beside it "
+        "without \"mmproj\" in its name",
+        file.path(), of);
+  }
+  if (kind != "model") {
+    return fail(ErrorCode::kUnsupported, "{}: the file holds {}, not a model", file.path(),
+                gguf::printable(kind));
+  }
+  return {};
+}
+
 }  // namespace
 
 Status read_mixture(const Hyperparameters& keys, ModelDescription& model, Routing routing) {
@@ -180,7 +215,14 @@ Status read_mixture(const Hyperparameters& keys, ModelDescription& model, Routin
     routing.groups_used = static_cast<int>(groups_used);
   }
   mixture.routing = routing;
-  return {};
+  const auto has = [&](std::string_view name) {
+    return keys.has_tensor(fmt::format("blk.{}.{}.weight", mixture.dense_layers, name));
+  };
+  if (has("ffn_gate_up_exps") != (has("ffn_gate_exps") && has("ffn_up_exps"))) return {};
+  return fail(ErrorCode::kCorrupt,
+              "{}: the experts of layer {} need \"ffn_gate_up_exps.weight\" or both of "
+              "\"ffn_gate_exps.weight\" and \"ffn_up_exps.weight\"; the file is not a whole model",
+              keys.file().path(), mixture.dense_layers);
 }
 
 const Architecture* find_architecture(std::string_view name) {
@@ -205,13 +247,10 @@ std::string supported_architectures() {
 
 Result<ModelDescription> describe(const gguf::File& file) {
   const auto name = file.string("general.architecture");
+  SHOAL_TRY(refuse_companions(file, name ? *name : ""));
   if (!name)
     return fail(ErrorCode::kCorrupt, "{}; the file does not say what model it holds",
                 name.error().message);
-  if (const auto type = file.string("general.type"); type && *type != "model") {
-    return fail(ErrorCode::kUnsupported, "{}: the file holds {}, not a model", file.path(),
-                gguf::printable(*type));
-  }
   const Architecture* architecture = find_architecture(*name);
   if (architecture == nullptr) {
     return fail(ErrorCode::kUnsupported,
