@@ -4,6 +4,8 @@
 #include <cctype>
 #include <numeric>
 
+#include "gguf/part_name.h"
+
 namespace shoal {
 namespace {
 
@@ -33,6 +35,7 @@ Result<ModelName> parse_hugging_face(std::string text) {
     name.file = rest.substr(second + 1);
     if (!is_plain_relative_path(name.file)) return bad("its file is no plain path");
     if (!is_gguf_name(name.file)) return bad("its file does not end in .gguf");
+    if (const auto parts = gguf::part_paths(name.file); !parts.empty()) name.file = parts.front();
   } else if (const auto colon = name.repo.find(':'); colon != std::string::npos) {
     name.quant = name.repo.substr(colon + 1);
     name.repo.resize(colon);
@@ -124,7 +127,7 @@ bool is_gguf_name(std::string_view path) {
 }
 
 bool has_quant(std::string_view file, std::string_view quant) {
-  const std::string lower = lower_case(file);
+  const std::string lower = lower_case(gguf::name_without_part(file));
   const std::string suffix = lower_case(quant) + ".gguf";
   if (!lower.ends_with(suffix)) return false;
   if (lower.size() == suffix.size()) return true;

@@ -15,7 +15,7 @@ struct ModelName {
   Kind kind = Kind::kCatalogue;
   std::string text;   // as given, trimmed
   std::string repo;   // hf: "owner/name"
-  std::string file;   // hf: "" when only a repository was named
+  std::string file;   // hf: "" when only a repository was named; of a split model the first part
   std::string quant;  // hf: "" when none was named
 };
 

@@ -24,12 +24,16 @@ struct FileRow;
 struct ModelFile {
   std::string
       name;  // "smollm2:135m", "hf:owner/repo/file.gguf", or the path of a file outside the store
-  std::string path;    // absolute
-  std::string sha256;  // "": not yet computed (add_path does)
-  uint64_t size_bytes = 0;
+  std::string path;         // absolute; of a split model its first part's
+  std::string sha256;       // "": not yet computed (add_path does); of a split model set_identity
+  uint64_t size_bytes = 0;  // of all parts
   std::string
       source;  // where it came from, for people: "Hugging Face (owner/repo)", "this machine"
+  size_t part_count = 1;  // above 1: a split model, whose parts lie beside `path`
 };
+
+// What a node answers instead of a file when the checksum is that of a split model, and its type.
+inline constexpr std::string_view kPartListType = "application/vnd.shoal.parts+json";
 
 // What a pull is doing, for a progress bar: at most about ten times a second.
 struct PullEvent {
@@ -82,6 +86,9 @@ class Store {
   Status remove(std::string_view model);
   // A file with these contents, in the store or seen by add_path, unchanged since it was hashed.
   std::optional<ModelFile> find_by_sha256(const std::string& sha256) const;
+  // The parts of a split model as another node asks for them, of the type kPartListType. "": their
+  // checksums are not known.
+  std::string part_list(const ModelFile& file) const;
   // Takes note of a file outside the store and its checksum, which is computed once and reused
   // while size, time of change and inode stay the same.
   Result<ModelFile> add_path(const std::string& path, const PullProgress& progress = {},
@@ -112,15 +119,35 @@ class Store {
   Result<ModelFile> resolve_catalogue(const std::string& name) const;
   std::unexpected<Error> unknown_name(const std::string& name, const Catalogue& catalogue) const;
 
-  // The row of a file whose checksum is known and that has not changed since.
+  // A model on disk, in one file or several.
+  struct Known {
+    std::string sha256;
+    uint64_t size_bytes = 0;
+  };
+  // Its checksum, where it is known and nothing has changed since.
+  Result<std::optional<Known>> known(const std::string& path) const;
+  // The same, computed when need be.
+  Result<Known> hashed(const std::string& path, const PullProgress& progress,
+                       CancelFlag cancel) const;
+  // The same, whatever has changed since; as it was recorded.
+  Result<std::optional<std::string>> recorded_sum(const std::string& path) const;
+  Result<ModelFile> pull_entry(const CatalogueEntry& entry, const PullProgress& progress,
+                               CancelFlag cancel);
+  Result<ModelFile> pull_parts_from_peer(const std::string& sha256, const std::string& name,
+                                         const std::string& destination, const PeerSource& peer,
+                                         const PullProgress& progress, CancelFlag cancel);
+
+  // The row of one file whose checksum is known and that has not changed since.
   Result<std::optional<FileRow>> known_file(const std::string& path) const;
   // The same, computed when need be.
   Result<FileRow> hashed_file(const std::string& path, const PullProgress& progress,
                               CancelFlag cancel) const;
   Status record(const std::string& name, const std::string& path, const std::string& sha256,
                 const std::string& source) const;
+  Status record_file(const std::string& path, const std::string& sha256) const;
   void forget(const std::string& path) const;
   Result<std::string> path_to_remove(std::string_view model) const;
+  Result<bool> remove_file(const std::string& path, std::string_view model) const;
 
   const std::string home_;
   const std::string models_;  // HOME/models, absolute, without symbolic links

@@ -83,12 +83,13 @@ class PullTest(unittest.TestCase):
         self.environment = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(("PIP_", "HF_")) and not name.lower().endswith("_proxy")
+            if not name.startswith(("PIP_", "HF_", "HUGGINGFACE_", "LLAMA_", "OLLAMA_", "SHOAL_MODELS", "XDG_")) and not name.lower().endswith("_proxy")
         }
         self.environment |= {
             "HF_ENDPOINT": self.server.url + "/",
             "PIP_INDEX_URL": self.server.url + "/simple",
             "PIP_CONFIG_FILE": "/dev/null",
+            "HOME": self.home,
         }
         self.path = f"{self.home}/models/test-one/{FILE}"
         self.offer(CONTENT, hugging_face())
@@ -482,6 +483,33 @@ class HuggingFaceNames(PullTest):
         self.assertIn("Test-Q8_0.gguf", refused.message)
         self.assertNotIn("evil", refused.message)
 
+    def test_the_usual_quantisation_is_chosen_and_what_is_no_model_left_out(self):
+        for files, chosen in (
+            (["a-Q8_0.gguf", "a-Q5_K_M.gguf", "a-Q2_K.gguf"], "a-Q5_K_M.gguf"),
+            (["a-f16.gguf", "a-Q3_K_M.gguf", "sub/a-q4_k_m.gguf"], "sub/a-q4_k_m.gguf"),
+            (["mmproj-a-Q4_K_M.gguf", "a.mmproj-f16.gguf", "a-imatrix.gguf", "a-IQ2_S.gguf"], "a-IQ2_S.gguf"),
+            (["a-Q4_K_M-00001-of-00002.gguf", "a-Q8_0.gguf"], "a-Q8_0.gguf"),  # a part is missing
+        ):
+            with self.subTest(files=files):
+                self.server.add_repository("test/repo", {name: CONTENT for name in files})
+                outcome = self.pull("hf:test/repo")
+                self.assert_pulled(outcome)
+                self.assertEqual(outcome.file["name"], "hf:test/repo/" + chosen)
+                self.run_driver("remove", outcome.file["name"])
+        self.server.add_repository("test/repo", ["a-IQ2_S.gguf", "b-IQ2_S.gguf"])
+        self.assert_refused(self.pull("hf:test/repo"), "invalid_argument", "a-IQ2_S.gguf", "b-IQ2_S.gguf")
+
+    def test_a_repository_that_is_not_there_or_closed(self):
+        self.assert_refused(self.pull("hf:test/rpeo"), "not_found", "no repository test/rpeo", "spelling")
+        for status in (401, 403):
+            self.server.add("/api/models/test/repo", b"", Behaviour(status=status))
+            self.assert_refused(self.pull("hf:test/repo"), "permission_denied", "set HF_TOKEN")
+            self.environment["HF_TOKEN"] = "hf_secret"
+            outcome = self.pull("hf:test/repo")
+            self.assert_refused(outcome, "permission_denied", "token in HF_TOKEN", "accept its terms")
+            self.assertNotIn("hf_secret", outcome.message)
+            del self.environment["HF_TOKEN"]
+
     def test_a_repository_without_models(self):
         self.server.add_repository("test/repo", ["README.md"])
         self.assert_refused(self.pull("hf:test/repo"), "not_found", "no .gguf file")
@@ -492,6 +520,86 @@ class HuggingFaceNames(PullTest):
         for name in ("hf:../x/y.gguf", "hf:a/b/../../../x.gguf", "hf:a/b/.hidden.gguf", "hf:a", "hf:", "hf:a/b/c.txt"):
             with self.subTest(name=name):
                 self.assert_refused(self.pull(name), "invalid_argument", "hf:")
+
+
+class SplitModels(PullTest):
+    """Several files that are one model."""
+
+    def setUp(self):
+        super().setUp()
+        self.contents = [b"GGUF" + random.Random(i).randbytes(400_000 + i) for i in range(3)]
+        self.names = [f"Q4_K_M/big-Q4_K_M-{i + 1:05}-of-00003.gguf" for i in range(3)]
+        self.identity = sha256("".join(sha256(part) + "\n" for part in self.contents).encode())
+        self.add()
+
+    def add(self):
+        self.server.add_repository("test/big", dict(zip(self.names, self.contents, strict=True)))
+
+    def assert_whole(self, outcome):
+        self.assertEqual(outcome.message, "")
+        self.assertEqual(outcome.file["sha256"], self.identity)
+        self.assertEqual(outcome.file["size_bytes"], sum(map(len, self.contents)))
+        self.assertEqual(outcome.file["part_count"], 3)
+        folder = os.path.dirname(outcome.file["path"])
+        self.assertEqual(len(os.listdir(folder)), 3, "nothing is left beside the parts")
+        for name, content in zip(sorted(os.listdir(folder)), self.contents, strict=True):
+            with open(f"{folder}/{name}", "rb") as file:
+                self.assertEqual(sha256(file.read()), sha256(content))
+
+    def test_pulled_listed_and_removed_as_one(self):
+        outcome = self.pull("hf:test/big")
+        self.assert_whole(outcome)
+        self.assertEqual(outcome.events[-1]["done_bytes"], sum(map(len, self.contents)))
+        self.assertEqual(outcome.events[-1]["total_bytes"], sum(map(len, self.contents)))
+        path = f"{self.home}/models/hf/test/big/{self.names[0]}"
+        self.assertEqual(outcome.file["path"], path)
+        other = path.replace("00001-of", "00002-of")
+        for name in ("hf:test/big", "hf:test/big:Q4_K_M", "hf:test/big/" + self.names[2], path, other):
+            self.assertEqual(self.run_driver("resolve", name).file, outcome.file)
+        self.assertEqual(self.run_driver("list").file, outcome.file)
+        self.server.requests.clear()
+        self.assert_whole(self.pull("hf:test/big/" + self.names[1]))
+        self.assertEqual(self.server.requests, [], "it is here")
+        self.assertEqual(self.run_driver("remove", "hf:test/big").code, 0)
+        self.assertEqual(os.listdir(self.home + "/models"), [".locks"])
+
+    def test_goes_on_with_the_part_that_broke_off(self):
+        self.server.add_hugging_face("test/big", self.names[1], self.contents[1], Behaviour(status=404))
+        outcome = self.pull("hf:test/big")
+        self.assertEqual(outcome.error, "not_found")
+        self.assertIn("part 2 of 3", outcome.message)
+        self.assertEqual(self.run_driver("resolve", "hf:test/big").error, "not_found")
+        self.server.requests.clear()
+        self.add()
+        self.assert_whole(self.pull("hf:test/big"))
+        self.assertEqual(self.server.asked(self.names[0]), [])
+
+    def test_a_part_that_is_lost_or_changed(self):
+        path = self.pull("hf:test/big").file["path"].replace("00001-of", "00003-of")
+        os.remove(path)
+        self.assertEqual(self.run_driver("resolve", "hf:test/big").error, "not_found")
+        self.assertIn(path + " is missing", self.run_driver("add", path.replace("00003-of", "00001-of")).message)
+        self.assert_whole(self.pull("hf:test/big"))
+        with open(path, "r+b") as file:
+            file.write(b"x")
+        outcome = self.run_driver("resolve", "hf:test/big")
+        self.assertEqual(outcome.error, "corrupt")
+        self.assertIn(self.identity, outcome.message)
+
+    def test_parts_outside_the_store(self):
+        for i, content in enumerate(self.contents):
+            with open(f"{self.home}/m-{i + 1:05}-of-00003.gguf", "wb") as file:
+                file.write(content)
+        added = self.run_driver("add", f"{self.home}/m-00002-of-00003.gguf").file
+        self.assertEqual((added["sha256"], added["part_count"]), (self.identity, 3))
+        self.assertEqual(added["path"], f"{self.home}/m-00001-of-00003.gguf")
+        self.assertEqual(self.run_driver("remove", added["path"]).error, "invalid_argument")
+        os.remove(f"{self.home}/m-00001-of-00003.gguf")
+        self.assertIn("m-00001-of-00003.gguf is missing", self.run_driver("resolve", f"{self.home}/m-00002-of-00003.gguf").message)
+
+    def test_a_list_that_lacks_a_part(self):
+        self.server.add_repository("test/big", self.names[:2])
+        self.assert_refused(self.pull("hf:test/big"), "not_found", "no split model with all its parts")
 
 
 class Packages(PullTest):
@@ -874,6 +982,40 @@ class Peers(PullTest):
 
     def test_a_node_without_the_file(self):
         self.assert_refused(self.fetch(), "not_found")
+
+    def add_parts(self, contents):
+        parts = [{"name": f"m-{i + 1:05}-of-00002.gguf", "sha256": sha256(c), "size_bytes": len(c)} for i, c in enumerate(contents)]
+        whole = "".join(part["sha256"] + "\n" for part in parts).encode()
+        for part, content in zip(parts, contents, strict=True):
+            self.node.add(f"/control/files/{part['sha256']}", content)
+        listed = json.dumps({"version": 1, "parts": parts}).encode()
+        self.node.add(f"/control/files/{sha256(whole)}", listed, Behaviour(content_type="application/vnd.shoal.parts+json"))
+        return whole
+
+    def test_a_model_in_parts(self):
+        contents = [CONTENT[:1_000_000], b"GGUF" + CONTENT[1_000_000:]]
+        whole = self.add_parts(contents)
+        for name in ("hf:some/repo/m-00001-of-00002.gguf", "/somewhere/m-00001-of-00002.gguf"):
+            with self.subTest(name=name):
+                outcome = self.fetch(name, content=whole)
+                self.assertEqual(outcome.message, "")
+                self.assertEqual((outcome.file["sha256"], outcome.file["part_count"]), (sha256(whole), 2))
+                folder = os.path.dirname(outcome.file["path"])
+                self.assertEqual(sorted(map(os.path.getsize, (f"{folder}/{file}" for file in os.listdir(folder)))), [1_000_000, len(contents[1])])
+                resolved = self.run_driver("resolve", outcome.file["name"])
+                self.assertEqual(resolved.file, outcome.file)
+                asked = len(self.node.requests)
+                self.assertEqual(self.fetch(name, content=whole).file["path"], outcome.file["path"])
+                self.assertEqual(len(self.node.requests), asked, "it is here")
+                self.assertEqual(self.run_driver("remove", outcome.file["name"]).code, 0)
+
+    def test_a_list_of_parts_of_another_model(self):
+        self.add_parts([CONTENT, CONTENT])
+        listed = self.node.files[next(path for path in self.node.files if self.node.files[path][0].startswith(b"{"))]
+        self.node.add(f"/control/files/{sha256(b'wanted')}", *listed)
+        outcome = self.fetch(content=b"wanted")
+        self.assertEqual(outcome.error, "corrupt")
+        self.assertIn("another model", outcome.message)
 
     def test_a_node_that_sends_us_elsewhere(self):
         self.server.add("/x", CONTENT)
