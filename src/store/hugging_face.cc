@@ -51,13 +51,6 @@ std::string listed(const std::vector<HuggingFaceFile>& files) {
   return text;
 }
 
-// What is published beside models under the same ending.
-bool is_companion(const std::string& path) {
-  const std::string name = lower_case(path.substr(path.rfind('/') + 1));
-  return name.starts_with("mmproj") || name.find("-mmproj") != std::string::npos ||
-         name.find(".mmproj") != std::string::npos || name.find("imatrix") != std::string::npos;
-}
-
 // Parts of split models become one each; those that lack a part are left out.
 std::vector<HuggingFaceFile> joined_parts(const std::vector<HuggingFaceFile>& files) {
   std::map<std::string, uint64_t> sizes;
@@ -124,7 +117,7 @@ Result<std::vector<HuggingFaceFile>> hugging_face_models(const std::string& repo
   std::vector<HuggingFaceFile> files;
   for (const Json& sibling : json->at("siblings")) {
     const auto name = json_field<std::string>(sibling, "rfilename");
-    if (!name || !is_gguf_name(*name) || !is_plain_relative_path(*name) || is_companion(*name))
+    if (!name || !is_gguf_name(*name) || !is_plain_relative_path(*name) || is_companion_name(*name))
       continue;
     const auto size_bytes = json_field<uint64_t>(sibling, "size");
     files.push_back({*name, size_bytes.value_or(0)});

@@ -49,6 +49,21 @@ Result<ModelName> parse_hugging_face(std::string text) {
   return name;
 }
 
+Result<ModelName> parse_ollama(std::string text) {
+  const std::string_view rest = std::string_view(text).substr(7);
+  const auto allowed = [](char c) { return is_plain(c) || c == '/' || c == ':'; };
+  if (rest.empty() || rest.ends_with(':') || rest.starts_with('/') || rest.ends_with('/') ||
+      !std::ranges::all_of(rest, allowed) || rest.find("..") != std::string_view::npos) {
+    return fail(ErrorCode::kInvalidArgument, "'{}' is no name of Ollama's; write ollama:NAME:TAG",
+                text);
+  }
+  const auto colon = rest.rfind(':');
+  const bool has_tag =
+      colon != std::string_view::npos && rest.find('/', colon) == std::string_view::npos;
+  if (!has_tag) text += ":latest";  // as Ollama reads it
+  return ModelName{.kind = ModelName::Kind::kOllama, .text = std::move(text)};
+}
+
 // Edits (insert, delete, replace, swap of neighbours) from one text to the other.
 size_t edit_distance(std::string_view a, std::string_view b) {
   std::vector<size_t> before(b.size() + 1), last(b.size() + 1), now(b.size() + 1);
@@ -84,6 +99,7 @@ Result<ModelName> parse_model_name(std::string_view text) {
                 "the model's name is over 4096 bytes long or holds a zero byte");
   }
   if (text.starts_with("hf:")) return parse_hugging_face(std::string(text));
+  if (text.starts_with("ollama:")) return parse_ollama(std::string(text));
   ModelName name{.text = std::string(text)};
   if (text.find('/') != std::string_view::npos || text.front() == '.' || text.front() == '~' ||
       is_gguf_name(text)) {
@@ -124,6 +140,12 @@ bool is_plain_relative_path(std::string_view path) {
 
 bool is_gguf_name(std::string_view path) {
   return lower_case(path).ends_with(".gguf");
+}
+
+bool is_companion_name(std::string_view path) {
+  const std::string name = lower_case(path.substr(path.rfind('/') + 1));
+  return name.starts_with("mmproj") || name.find("-mmproj") != std::string::npos ||
+         name.find(".mmproj") != std::string::npos || name.find("imatrix") != std::string::npos;
 }
 
 bool has_quant(std::string_view file, std::string_view quant) {

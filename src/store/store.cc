@@ -12,6 +12,7 @@
 #include "store/file_lock.h"
 #include "store/model_name.h"
 #include "store/model_parts.h"
+#include "store/other_programs.h"
 #include "store/part_file.h"
 #include "store/store_database.h"
 
@@ -207,7 +208,14 @@ void Store::forget(const std::string& path) const {
 }
 
 Result<ModelFile> Store::resolve_path(const std::string& path) const {
-  SHOAL_ASSIGN(const std::string whole, whole_path(with_home_directory(path)));
+  const auto found_path = whole_path(with_home_directory(path));
+  // "model.gguf" alone may be one of a folder of SHOAL_MODELS.
+  if (!found_path && found_path.error().code == ErrorCode::kNotFound &&
+      path.find('/') == std::string::npos) {
+    if (auto found = named_elsewhere(path)) return *found;
+  }
+  if (!found_path) return std::unexpected(found_path.error());
+  const std::string& whole = *found_path;
   SHOAL_ASSIGN(const uint64_t size_bytes, size_of_model(whole));
   ModelFile file{whole, whole, "", size_bytes, "this machine", files_of_model(whole).size()};
   SHOAL_ASSIGN(const std::optional<Known> sum, known(whole));
@@ -283,6 +291,49 @@ Result<std::optional<ModelFile>> Store::resolve_unrecorded(const std::string& na
   return ModelFile{name, whole, row.sha256, row.size_bytes, source, files_of_model(whole).size()};
 }
 
+std::vector<ModelFile> Store::elsewhere() const {
+  std::vector<ModelFile> found = models_of_other_programs();
+  for (ModelFile& file : found) {
+    const auto sum = known(file.path);
+    if (sum && *sum) file.sha256 = (*sum)->sha256;
+  }
+  return found;
+}
+
+std::optional<ModelFile> Store::named_elsewhere(const std::string& name) const {
+  const std::string plain = is_gguf_name(name) ? name.substr(0, name.size() - 5) : name;
+  for (ModelFile& file : elsewhere()) {
+    if (file.name == name || lower_case(file.name) == lower_case(plain)) return std::move(file);
+  }
+  return std::nullopt;
+}
+
+Result<std::optional<ModelFile>> Store::entry_elsewhere(const CatalogueEntry& entry) const {
+  for (ModelFile& file : elsewhere()) {
+    if (entry.sha256.empty()) {  // then it is what its source calls so
+      for (const ModelSource& source : entry.sources) {
+        const auto* wanted = std::get_if<HuggingFaceSource>(&source);
+        if (wanted == nullptr || !file.name.starts_with("hf:" + wanted->repo + "/")) continue;
+        if (has_quant(file.name, entry.quantisation)) return std::move(file);
+      }
+      continue;
+    }
+    if (file.size_bytes != entry.size_bytes) continue;
+    SHOAL_ASSIGN(const Known sum, hashed(file.path, {}, nullptr));
+    if (sum.sha256 != entry.sha256) continue;
+    file.sha256 = sum.sha256;
+    return std::move(file);
+  }
+  return std::nullopt;
+}
+
+// What another program has of a model that is to be pulled.
+std::optional<ModelFile> Store::found_before_pull(const ModelName& name) const {
+  const auto found = resolve(name.text);
+  if (found && !found->kept_by.empty()) return *found;
+  return std::nullopt;
+}
+
 Result<ModelFile> Store::resolve_hugging_face(const std::string& repo, const std::string& file,
                                               const std::string& quant) const {
   const std::string prefix = "hf:" + repo + "/";
@@ -292,16 +343,22 @@ Result<ModelFile> Store::resolve_hugging_face(const std::string& repo, const std
     SHOAL_ASSIGN(stored, resolve_unrecorded(prefix + file, destination_of_hugging_face(repo, file),
                                             nullptr));
     if (stored) return *stored;
+    for (ModelFile& found : elsewhere()) {
+      if (found.name == prefix + file) return std::move(found);
+    }
     return fail(ErrorCode::kNotFound, "{}{} is not on this machine; `shoal pull {}{}` fetches it",
                 prefix, file, prefix, file);
   }
   std::vector<std::string> fitting;
+  ModelFile of_another_program;
   SHOAL_ASSIGN(const std::vector<ModelFile> files, list());
   for (const ModelFile& candidate : files) {
     if (candidate.name.starts_with(prefix) && (quant.empty() || has_quant(candidate.name, quant))) {
       fitting.push_back(candidate.name);
+      if (!candidate.kept_by.empty()) of_another_program = candidate;
     }
   }
+  if (fitting.size() == 1 && !of_another_program.path.empty()) return of_another_program;
   if (fitting.size() == 1) {
     SHOAL_ASSIGN(auto stored, resolve_stored(fitting.front()));
     if (stored) return *stored;
@@ -338,7 +395,8 @@ Result<ModelFile> Store::resolve_catalogue(const std::string& name) const {
     if (stored) return *stored;
   }
   SHOAL_ASSIGN(const Catalogue known, catalogue());
-  SHOAL_ASSIGN(const CatalogueEntry* entry, known.find(name));
+  const Result<const CatalogueEntry*> named = known.find(name);
+  const CatalogueEntry* entry = named ? *named : nullptr;
   if (entry != nullptr) {
     SHOAL_ASSIGN(auto stored, resolve_stored(entry->name));
     if (stored) return *stored;
@@ -347,9 +405,12 @@ Result<ModelFile> Store::resolve_catalogue(const std::string& name) const {
       SHOAL_ASSIGN(stored, resolve_unrecorded(entry->name, destination, entry));
     }
     if (stored) return *stored;
+    SHOAL_ASSIGN(const auto found, entry_elsewhere(*entry));
+    if (found) return *found;
     return fail(ErrorCode::kNotFound, "{} is not on this machine; `shoal pull {}` fetches it ({})",
                 entry->name, entry->name, format_bytes(entry->size_bytes));
   }
+  if (auto found = named_elsewhere(name)) return *found;
   SHOAL_ASSIGN(const std::vector<ModelFile> files, list());
   std::vector<std::string> family;
   for (const ModelFile& file : files) {
@@ -359,6 +420,8 @@ Result<ModelFile> Store::resolve_catalogue(const std::string& name) const {
     SHOAL_ASSIGN(const auto stored, resolve_stored(family.front()));
     if (stored) return *stored;
   }
+  if (family.empty() && !named)
+    return std::unexpected(named.error());  // several, none of them here
   if (family.size() > 1) {
     return fail(ErrorCode::kInvalidArgument, "'{}' could be any of {}; write one of them", name,
                 fmt::join(family, ", "));
@@ -373,6 +436,12 @@ Result<ModelFile> Store::resolve(std::string_view model) const {
       return resolve_path(name.text);
     case ModelName::Kind::kHuggingFace:
       return resolve_hugging_face(name.repo, name.file, name.quant);
+    case ModelName::Kind::kOllama:
+      if (auto found = named_elsewhere(name.text)) return *found;
+      return fail(ErrorCode::kNotFound,
+                  "Ollama keeps no model '{}' on this machine (OLLAMA_MODELS says where it keeps "
+                  "them); `ollama pull {}` fetches it, and `shoal list` shows what there is",
+                  name.text, name.text.substr(7));
     case ModelName::Kind::kCatalogue:
       break;
   }
@@ -403,6 +472,12 @@ Result<std::vector<ModelFile>> Store::list() const {
       files.push_back(
           {entry.name, path, "", *size_bytes, "this machine", files_of_model(path).size()});
     }
+  }
+  for (ModelFile& found : elsewhere()) {
+    const bool is_listed = std::ranges::any_of(files, [&](const ModelFile& file) {
+      return file.name == found.name || file.path == found.path;
+    });
+    if (!is_listed) files.push_back(std::move(found));
   }
   std::ranges::sort(files, {}, &ModelFile::name);
   return files;
@@ -467,6 +542,10 @@ Result<std::string> Store::path_to_remove(std::string_view model) const {
                  real_path(path.has_parent_path() ? path.parent_path() : "."));
     return first_file(folder + "/" + path.filename().string());
   }
+  if (name.kind == ModelName::Kind::kOllama) {
+    SHOAL_ASSIGN(const ModelFile file, resolve(model));
+    return file.path;
+  }
   if (name.kind == ModelName::Kind::kHuggingFace) {
     if (!name.file.empty()) {  // it may have come from another node, to another folder
       const std::lock_guard lock(mutex_);
@@ -497,6 +576,12 @@ Result<std::string> Store::path_to_remove(std::string_view model) const {
 }
 
 Status Store::remove(std::string_view model) {
+  if (const auto file = resolve(model); file && !file->kept_by.empty()) {
+    return fail(ErrorCode::kInvalidArgument,
+                "'{}' is {}, kept by {}; Shoal uses it in place and deletes only what it has "
+                "fetched itself, so remove it where it came from",
+                model, file->path, file->kept_by);
+  }
   SHOAL_ASSIGN(const std::string path, path_to_remove(model));
   if (!is_inside(path) && (exists(path) || !path.starts_with(models_ + "/"))) {
     return fail(ErrorCode::kInvalidArgument,

@@ -20,6 +20,7 @@ namespace shoal {
 
 class StoreDatabase;
 struct FileRow;
+struct ModelName;
 
 struct ModelFile {
   std::string
@@ -30,6 +31,7 @@ struct ModelFile {
   std::string
       source;  // where it came from, for people: "Hugging Face (owner/repo)", "this machine"
   size_t part_count = 1;  // above 1: a split model, whose parts lie beside `path`
+  std::string kept_by;    // another program that keeps it, "Ollama"; used in place, never deleted
 };
 
 // What a node answers instead of a file when the checksum is that of a split model, and its type.
@@ -79,7 +81,8 @@ class Store {
                                    const PeerSource& peer, uint64_t size_bytes = 0,
                                    const PullProgress& progress = {}, CancelFlag cancel = nullptr);
 
-  // What is in the store, by name. Files outside it that add_path has seen are not listed.
+  // What is in the store and what other programs keep (other_programs.h), by name. Files outside
+  // that add_path has seen are not listed.
   Result<std::vector<ModelFile>> list() const;
   // Deletes a model's file, or what an interrupted pull left of it; never anything outside
   // HOME/models. kNotFound, kInvalidArgument, kBusy (being pulled).
@@ -94,10 +97,16 @@ class Store {
   Result<ModelFile> add_path(const std::string& path, const PullProgress& progress = {},
                              CancelFlag cancel = nullptr);
 
+  // Where the files of MODEL (hf: or of the catalogue) lie on Hugging Face, a split model's parts
+  // in order, for looking into them from afar. kNotFound, kInvalidArgument.
+  Result<std::vector<HuggingFaceSource>> remote_files(std::string_view model,
+                                                      CancelFlag cancel = nullptr) const;
+
   // Built in, with HOME/catalogue.toml merged over it, as it is now. kInvalidArgument names the
   // line at fault.
   Result<Catalogue> catalogue() const { return load_catalogue(home_); }
   const std::string& models_directory() const { return models_; }
+  const NetworkPatience& patience() const { return patience_; }
 
  private:
   friend class Pull;  // one pull under way; in store_pull.cc
@@ -118,6 +127,13 @@ class Store {
                                          const std::string& quant) const;
   Result<ModelFile> resolve_catalogue(const std::string& name) const;
   std::unexpected<Error> unknown_name(const std::string& name, const Catalogue& catalogue) const;
+
+  // Of other programs: all; the one of an hf: or ollama: name or a file's name; the file of a
+  // catalogue's entry, whose checksum is then right (computed when need be) where it is known.
+  std::vector<ModelFile> elsewhere() const;
+  std::optional<ModelFile> named_elsewhere(const std::string& name) const;
+  Result<std::optional<ModelFile>> entry_elsewhere(const CatalogueEntry& entry) const;
+  std::optional<ModelFile> found_before_pull(const ModelName& name) const;
 
   // A model on disk, in one file or several.
   struct Known {

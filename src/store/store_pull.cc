@@ -347,6 +347,16 @@ Result<ModelFile> Store::pull(std::string_view model, const PullProgress& progre
                               CancelFlag cancel) {
   SHOAL_ASSIGN(ModelName name, parse_model_name(model));
   if (name.kind == ModelName::Kind::kPath) return add_path(name.text, progress, cancel);
+  if (auto found = found_before_pull(name)) {
+    if (progress) {
+      progress({PullEvent::Phase::kNote, found->kept_by, 0, 0, 0,
+                fmt::format("{} keeps it already; it is used in place", found->kept_by)});
+    }
+    SHOAL_ASSIGN(const Known sum, hashed(found->path, progress, cancel));
+    found->sha256 = sum.sha256;
+    return *found;
+  }
+  if (name.kind == ModelName::Kind::kOllama) return resolve(name.text);  // says what to do
   if (name.kind == ModelName::Kind::kHuggingFace) {
     Pull::Target target;
     if (name.file.empty()) {
@@ -374,6 +384,40 @@ Result<ModelFile> Store::pull(std::string_view model, const PullProgress& progre
                           entry->terms)});
   }
   return pull_entry(*entry, progress, cancel);
+}
+
+Result<std::vector<HuggingFaceSource>> Store::remote_files(std::string_view model,
+                                                           CancelFlag cancel) const {
+  SHOAL_ASSIGN(const ModelName name, parse_model_name(model));
+  HuggingFaceSource source{name.repo, name.file};
+  std::string quant = name.quant;
+  if (name.kind == ModelName::Kind::kCatalogue) {
+    SHOAL_ASSIGN(const Catalogue known, catalogue());
+    SHOAL_ASSIGN(const CatalogueEntry* entry, known.find(name.text));
+    if (entry == nullptr) return unknown_name(name.text, known);
+    quant = entry->quantisation;
+    for (const ModelSource& candidate : entry->sources) {
+      const auto* file = std::get_if<HuggingFaceSource>(&candidate);
+      if (file != nullptr && source.repo.empty()) source = *file;
+    }
+  }
+  if (source.repo.empty()) {
+    return fail(ErrorCode::kNotFound,
+                "{} is not on this machine and has no source that can be looked into from afar; "
+                "`shoal pull {}` fetches it",
+                name.text, name.text);
+  }
+  if (source.file.empty()) {
+    SHOAL_ASSIGN(const auto files, hugging_face_models(source.repo, patience_, cancel));
+    SHOAL_ASSIGN(const HuggingFaceFile chosen, choose_gguf_file(source.repo, files, quant));
+    source.file = chosen.name;
+  }
+  std::vector<HuggingFaceSource> sources;
+  for (const std::string& file : files_of_model(source.file)) {
+    sources.push_back(source);
+    sources.back().file = file;
+  }
+  return sources;
 }
 
 Result<ModelFile> Store::pull_entry(const CatalogueEntry& entry, const PullProgress& progress,

