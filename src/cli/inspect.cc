@@ -340,12 +340,15 @@ Json inspection_json(const gguf::File& file) {
 }
 
 int inspect_command(const std::string& path, bool json, bool card_only) {
+  return inspect_opened(gguf::File::open(path), json, card_only);
+}
+
+int inspect_opened(const Result<gguf::File>& file, bool json, bool card_only) {
   const auto failed = [json](const Error& error) {
     if (json) fmt::print("{}\n", dump_json(error_json(error)));
     fmt::print(stderr, "shoal: {}\n", error.message);
     return exit_code(error.code);
   };
-  const auto file = gguf::File::open(path);
   if (!file) return failed(file.error());
   const auto card = card_of(*file);
   if (!card && (card_only || card.error().code != ErrorCode::kUnsupported))
