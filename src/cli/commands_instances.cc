@@ -58,7 +58,7 @@ std::string state_of(const Json& instance) {
 
 std::string model_for_daemon(const std::string& model) {
   const bool path = model.find('/') != std::string::npos || model.ends_with(".gguf");
-  if (model.starts_with("hf:") || !path) return model;
+  if (model.starts_with("hf:") || model.starts_with("ollama:") || !path) return model;
   std::error_code ignored;
   return std::filesystem::absolute(model, ignored).lexically_normal().string();
 }

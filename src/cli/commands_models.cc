@@ -2,17 +2,18 @@
 // daemon.
 #include <unistd.h>
 
-#include <algorithm>
 #include <atomic>
 #include <iostream>
 #include <iterator>
 
 #include "base/file.h"
 #include "base/units.h"
+#include "cli/catalogue_list.h"
 #include "cli/commands.h"
 #include "cli/inspect.h"
 #include "cli/interrupt.h"
 #include "cli/perplexity.h"
+#include "cli/remote_inspect.h"
 #include "cli/screen.h"
 #include "cli/tokenize.h"
 #include "store/store.h"
@@ -41,7 +42,9 @@ Json to_json(const ModelFile& file) {
           {"path", file.path},
           {"sha256", file.sha256},
           {"size_bytes", file.size_bytes},
-          {"source", file.source}};
+          {"part_count", file.part_count},
+          {"source", file.source},
+          {"kept_by", file.kept_by.empty() ? Json() : Json(file.kept_by)}};
 }
 
 Result<ModelFile> pull(const Common& common, const std::string& model) {
@@ -104,43 +107,27 @@ int list_command(const Common& common, bool catalogue) {
   if (!store) return report(common, store.error());
   const Result<std::vector<ModelFile>> files = (*store)->list();
   if (!files) return report(common, files.error());
-  Json list = Json::array();
-  if (!catalogue) {
-    Table table({"model", "size", "from", "path"});
-    for (const ModelFile& file : *files) {
-      list.push_back(to_json(file));
-      table.add({file.name, format_bytes(file.size_bytes), file.source, file.path});
-    }
-    if (common.json) {
-      std::cout << dump_json(Json{{"models", list}}, 2) << '\n';
-    } else if (files->empty()) {
-      fmt::print(stderr,
-                 "No models yet. `shoal list --catalogue` shows what `shoal pull` can fetch.\n");
-    } else {
-      std::cout << table.text();
-    }
+  if (catalogue) {
+    const Result<Catalogue> known = (*store)->catalogue();
+    if (!known) return report(common, known.error());
+    std::cout << (common.json ? dump_json(catalogue_json(*known, *files), 2) + "\n"
+                              : catalogue_text(*known, *files));
     return 0;
   }
-  const Result<Catalogue> known = (*store)->catalogue();
-  if (!known) return report(common, known.error());
-  Table table({"model", "parameters", "type", "size", "licence", "title"});
-  for (const CatalogueEntry& entry : known->entries()) {
-    const bool here = std::any_of(files->begin(), files->end(),
-                                  [&](const ModelFile& file) { return file.name == entry.name; });
-    list.push_back({{"name", entry.name},
-                    {"title", entry.title},
-                    {"licence", entry.licence},
-                    {"parameter_count", entry.parameter_count},
-                    {"quantisation", entry.quantisation},
-                    {"size_bytes", entry.size_bytes},
-                    {"sha256", entry.sha256},
-                    {"on_disk", here}});
-    table.add({entry.name,
-               fmt::format("{:.2f} B", static_cast<double>(entry.parameter_count) / 1e9),
-               entry.quantisation, format_bytes(entry.size_bytes), entry.licence,
-               entry.title + (here ? " (on disk)" : "")});
+  Json list = Json::array();
+  Table table({"model", "size", "from", "path"});
+  for (const ModelFile& file : *files) {
+    list.push_back(to_json(file));
+    table.add({file.name, format_bytes(file.size_bytes), file.source, file.path});
   }
-  std::cout << (common.json ? dump_json(Json{{"models", list}}, 2) + "\n" : table.text());
+  if (common.json) {
+    std::cout << dump_json(Json{{"models", list}}, 2) << '\n';
+  } else if (files->empty()) {
+    fmt::print(stderr,
+               "No models yet. `shoal list --catalogue` shows what `shoal pull` can fetch.\n");
+  } else {
+    std::cout << table.text();
+  }
   return 0;
 }
 
@@ -161,8 +148,18 @@ int rm_command(const Common& common, const std::string& model) {
 
 int inspect_model_command(const Common& common, const std::string& model, bool card_only) {
   const Result<std::string> path = path_of(common, model);
-  if (!path) return report(common, path.error());
-  return inspect_command(*path, common.json, card_only);
+  if (path) return inspect_command(*path, common.json, card_only);
+  // Not here: its header is looked at where it lies, unless MODEL is a path.
+  if (path.error().code != ErrorCode::kNotFound || model_for_daemon(model).starts_with("/"))
+    return report(common, path.error());
+  catch_interrupts();
+  const Result<std::unique_ptr<Store>> store = Store::open(common.home);
+  if (!store) return report(common, store.error());
+  const auto sources = (*store)->remote_files(model);
+  if (!sources) return report(common, sources.error());
+  Result<RemoteModel> remote = open_remote(*sources, (*store)->patience());
+  if (!remote) return report(common, remote.error());
+  return inspect_opened(std::move(remote->file), common.json, card_only);
 }
 
 int perplexity_command(const Common& common, const std::string& model, const std::string& file) {

@@ -265,8 +265,9 @@ std::string inspection_text(const gguf::File& file) {
     return fmt::format("{} {}", count, count == 1 ? one : many);
   };
   std::string out =
-      fmt::format("{}\n  GGUF version {}, {}, {}, {}\n", file.path(), file.version(),
+      fmt::format("{}\n  GGUF version {}, {}{}, {}, {}\n", file.path(), file.version(),
                   format_bytes(file.size_bytes()),
+                  file.part_count() > 1 ? fmt::format(" in {} files", file.part_count()) : "",
                   counted(file.metadata().size(), "metadata entry", "metadata entries"),
                   counted(file.tensors().size(), "tensor", "tensors"));
   const auto card = card_of(file);
@@ -309,6 +310,7 @@ Json inspection_json(const gguf::File& file) {
     tensors.push_back({{"name", tensor.name},
                        {"type", type_name(tensor.type)},
                        {"shape", tensor.dimensions},
+                       {"part", tensor.part},
                        {"offset", tensor.offset},
                        {"size_bytes", tensor.size_bytes}});
   }
@@ -327,6 +329,7 @@ Json inspection_json(const gguf::File& file) {
   return {{"path", file.path()},
           {"version", file.version()},
           {"file_bytes", file.size_bytes()},
+          {"part_count", file.part_count()},
           {"alignment", file.alignment()},
           {"metadata", std::move(metadata)},
           {"tensors", std::move(tensors)},
@@ -337,12 +340,15 @@ Json inspection_json(const gguf::File& file) {
 }
 
 int inspect_command(const std::string& path, bool json, bool card_only) {
+  return inspect_opened(gguf::File::open(path), json, card_only);
+}
+
+int inspect_opened(const Result<gguf::File>& file, bool json, bool card_only) {
   const auto failed = [json](const Error& error) {
     if (json) fmt::print("{}\n", dump_json(error_json(error)));
     fmt::print(stderr, "shoal: {}\n", error.message);
     return exit_code(error.code);
   };
-  const auto file = gguf::File::open(path);
   if (!file) return failed(file.error());
   const auto card = card_of(*file);
   if (!card && (card_only || card.error().code != ErrorCode::kUnsupported))

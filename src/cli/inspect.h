@@ -13,8 +13,8 @@ namespace shoal::cli {
 // For people, at 80 columns: the model, its memory, types, metadata with long values shortened,
 // tensors.
 std::string inspection_text(const gguf::File& file);
-// The same with stable names: path, version, file_bytes, alignment, metadata[], tensors[], types[],
-// model (a ModelCard, or null with not_runnable saying why), memory.
+// The same with stable names: path, version, file_bytes, part_count, alignment, metadata[],
+// tensors[], types[], model (a ModelCard, or null with not_runnable saying why), memory.
 Json inspection_json(const gguf::File& file);
 
 // Returns the exit code. A sound file that Shoal cannot run (an unknown architecture, a vocabulary
@@ -22,5 +22,7 @@ Json inspection_json(const gguf::File& file);
 // `card_only` prints the ModelCard as JSON and nothing else, and there every model that cannot be
 // run is an error.
 int inspect_command(const std::string& path, bool json, bool card_only);
+// The same of a file that is open, or of why it is not.
+int inspect_opened(const Result<gguf::File>& file, bool json, bool card_only);
 
 }  // namespace shoal::cli

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <array>
+#include <numeric>
 
 #include "gguf/parser.h"
+#include "gguf/split.h"
 
 namespace shoal::gguf {
 
@@ -29,21 +31,89 @@ std::string printable(std::string_view text) {
   return out + (text.size() > kLongest ? "...\"" : "\"");
 }
 
-Result<File> File::open(const std::string& path) {
+Result<File> File::open_one(const std::string& path) {
   SHOAL_ASSIGN(MappedFile mapped, MappedFile::open(path));
-  File file;
-  file.path_ = path;
-  file.file_ = std::move(mapped);
-  SHOAL_TRY(Parser(file, file.file_.bytes()).parse());
+  const auto bytes = mapped.bytes();  // stay where they are when the mapping moves
+  SHOAL_ASSIGN(File file, parse_one(bytes, path));
+  file.parts_.front().mapped = std::move(mapped);
   return file;
 }
 
-Result<File> File::parse(std::span<const std::byte> bytes, std::string name) {
+Result<File> File::parse_one(std::span<const std::byte> bytes, std::string name) {
   File file;
   file.path_ = std::move(name);
   if (bytes.empty()) return fail(ErrorCode::kCorrupt, "{} is empty; download it again", file.path_);
-  SHOAL_TRY(Parser(file, bytes).parse());
+  file.parts_.emplace_back().bytes = bytes;
+  SHOAL_TRY(Parser(file, bytes, bytes.size()).parse());
   return file;
+}
+
+Result<File> File::open(const std::string& path) {
+  SHOAL_ASSIGN(File file, open_one(path));
+  SHOAL_ASSIGN(const auto split, split_facts(file));
+  if (!split) return file;
+  SHOAL_ASSIGN(const std::vector<std::string> paths, parts_beside(path, *split));
+  std::vector<File> parts;
+  for (const std::string& part : paths) {
+    if (part == path) {
+      parts.push_back(std::move(file));
+      continue;
+    }
+    auto opened = open_one(part);
+    if (!opened && opened.error().code == ErrorCode::kNotFound) {
+      return fail(ErrorCode::kNotFound,
+                  "{} is missing: the model is split into {} parts, and this is part {}; put it "
+                  "beside the others",
+                  part, paths.size(), parts.size() + 1);
+    }
+    if (!opened) return std::unexpected(opened.error());
+    parts.push_back(std::move(*opened));
+  }
+  return join(std::move(parts));
+}
+
+Result<File> File::parse(std::span<const std::byte> bytes, std::string name) {
+  return parse_parts({{bytes, std::move(name)}});
+}
+
+Result<File> File::parse_parts(const std::vector<NamedBytes>& named) {
+  SHOAL_CHECK(!named.empty());
+  std::vector<File> parts;
+  for (const NamedBytes& part : named) {
+    SHOAL_ASSIGN(File file, parse_one(part.bytes, part.name));
+    parts.push_back(std::move(file));
+  }
+  SHOAL_ASSIGN(const auto split, split_facts(parts.front()));
+  if (!split && parts.size() == 1) return std::move(parts.front());
+  return join(std::move(parts));
+}
+
+// One File of the parts: the first with the tensors of all.
+Result<File> File::join(std::vector<File> parts) {
+  SHOAL_TRY(check_parts(parts));
+  File whole = std::move(parts.front());
+  for (size_t index = 1; index < parts.size(); ++index) {
+    for (TensorInfo& tensor : parts[index].tensors_) {
+      tensor.part = static_cast<uint32_t>(index);
+      whole.tensors_.push_back(std::move(tensor));
+    }
+    whole.parts_.push_back(std::move(parts[index].parts_.front()));
+  }
+  whole.tensor_order_.resize(whole.tensors_.size());
+  std::iota(whole.tensor_order_.begin(), whole.tensor_order_.end(), 0u);
+  std::ranges::sort(whole.tensor_order_, {},
+                    [&](uint32_t index) { return whole.tensors_[index].name; });
+  return whole;
+}
+
+Result<uint64_t> File::header_bytes(std::span<const std::byte> beginning, uint64_t file_bytes,
+                                    std::string name) {
+  File file;
+  file.path_ = std::move(name);
+  Parser parser(file, beginning, std::max<uint64_t>(file_bytes, beginning.size()));
+  const Status parsed = parser.parse();
+  if (!parsed && parser.wanted_bytes() == 0) return std::unexpected(parsed.error());
+  return parsed ? parser.header_end() : parser.wanted_bytes();
 }
 
 const std::string& File::path() const {
@@ -53,7 +123,12 @@ uint32_t File::version() const {
   return version_;
 }
 uint64_t File::size_bytes() const {
-  return bytes_.size();
+  uint64_t all = 0;
+  for (const Part& part : parts_) all += part.bytes.size();
+  return all;
+}
+size_t File::part_count() const {
+  return parts_.size();
 }
 uint64_t File::alignment() const {
   return alignment_;
@@ -80,7 +155,7 @@ const TensorInfo* File::find_tensor(std::string_view name) const {
 }
 
 std::span<const std::byte> File::tensor_bytes(const TensorInfo& tensor) const {
-  return bytes_.subspan(tensor.offset, tensor.size_bytes);
+  return parts_[tensor.part].bytes.subspan(tensor.offset, tensor.size_bytes);
 }
 
 Result<TensorSource> File::tensor(std::string_view name) const {
@@ -100,7 +175,8 @@ Result<TensorSource> File::tensor(std::string_view name) const {
 }
 
 void File::release(const TensorInfo& tensor) const {
-  if (!file_.bytes().empty()) file_.release(tensor_bytes(tensor));
+  const MappedFile& mapped = parts_[tensor.part].mapped;
+  if (!mapped.bytes().empty()) mapped.release(tensor_bytes(tensor));
 }
 
 }  // namespace shoal::gguf

@@ -58,20 +58,34 @@ struct TensorInfo {
   uint32_t type;  // may be one that Shoal does not support
   std::vector<int64_t>
       dimensions;       // as in the file: the first runs fastest (columns); 1 to 4 of them
-  uint64_t offset;      // in the file
+  uint64_t offset;      // in the file, of a split model in its part's
   uint64_t size_bytes;  // 0 when the type is unknown to the format
+  uint32_t part = 0;    // of a split model: in which file, counted from 0
 };
 
 class File {
  public:
+  // Of a split model any part: the others are found beside it, and read as one model.
   static Result<File> open(const std::string& path);
-  // The same over bytes in memory (tests, fuzzing); `name` stands for the path in errors. The bytes
-  // must outlive the File.
+  // The same over bytes in memory; `name` stands for the path in errors. The bytes must outlive the
+  // File.
   static Result<File> parse(std::span<const std::byte> bytes, std::string name);
+  // All parts of a split model, in order.
+  struct NamedBytes {
+    std::span<const std::byte> bytes;
+    std::string name;
+  };
+  static Result<File> parse_parts(const std::vector<NamedBytes>& parts);
+  // How much of a file of `file_bytes` must be there to know its metadata and where its tensors
+  // lie, looking at its beginning: a number above beginning.size() when that is too short (ask
+  // again with as much), else where the header ends. Errors as of parse.
+  static Result<uint64_t> header_bytes(std::span<const std::byte> beginning, uint64_t file_bytes,
+                                       std::string name);
 
-  const std::string& path() const;
+  const std::string& path() const;  // of a split model its first part's
   uint32_t version() const;
-  uint64_t size_bytes() const;
+  uint64_t size_bytes() const;  // of all parts
+  size_t part_count() const;    // 1: not split
   uint64_t alignment() const;
 
   struct Entry {
@@ -106,9 +120,16 @@ class File {
   Result<const Value*> get(std::string_view key) const;
   std::unexpected<Error> wrong_kind(std::string_view key, std::string_view wanted) const;
 
-  MappedFile file_;
+  static Result<File> open_one(const std::string& path);
+  static Result<File> parse_one(std::span<const std::byte> bytes, std::string name);
+  static Result<File> join(std::vector<File> parts);
+
+  struct Part {
+    MappedFile mapped;  // empty when the bytes are somebody else's
+    std::span<const std::byte> bytes;
+  };
   std::string path_;
-  std::span<const std::byte> bytes_;
+  std::vector<Part> parts_;
   uint32_t version_ = 0;
   uint64_t alignment_ = 32;
   std::vector<Entry> metadata_;

@@ -36,11 +36,9 @@ std::vector<uint32_t> order_by_name(const std::vector<T>& items, Name name) {
 }  // namespace
 
 Status Parser::parse() {
-  file_.bytes_ = bytes_;
   SHOAL_TRY(parse_header());
   SHOAL_TRY(parse_metadata());
   SHOAL_TRY(check_key_order());
-  SHOAL_TRY(check_split());
   SHOAL_TRY(parse_alignment());
   SHOAL_TRY(parse_tensor_infos());
   SHOAL_TRY(check_tensor_order());
@@ -54,6 +52,12 @@ std::unexpected<Error> Parser::cut_short(std::string_view what, uint64_t needed)
       needed, left());
 }
 
+Status Parser::have(uint64_t count, std::string_view what) {
+  if (position_ + count <= bytes_.size()) return {};
+  wanted_bytes_ = position_ + count;
+  return corrupt(position_, what, "only the first {} bytes of the file are here", bytes_.size());
+}
+
 Result<std::string_view> Parser::read_string(std::string_view field) {
   const uint64_t start = position_;
   SHOAL_ASSIGN(const uint64_t length, read<uint64_t>(field));
@@ -63,6 +67,7 @@ Result<std::string_view> Parser::read_string(std::string_view field) {
         "a text of {} bytes runs past the end of the file, {} bytes on; it is cut short or damaged",
         length, left());
   }
+  SHOAL_TRY(have(length, field));
   const auto text = as_text(bytes_.subspan(position_, length));
   position_ += length;
   return text;
@@ -104,6 +109,7 @@ Status Parser::refuse_other_format() const {
 }
 
 Status Parser::parse_header() {
+  if (bytes_.size() < 4 && bytes_.size() < file_bytes_) return have(4, "the magic");
   if (bytes_.size() < 4) {
     return std::string_view("GGUF").starts_with(as_text(bytes_)) ? cut_short("the magic", 4)
                                                                  : refuse_other_format();
@@ -235,6 +241,7 @@ Result<Value> Parser::parse_array(std::string_view key) {
       SHOAL_TRY(read_string(field));
     }
   } else {
+    SHOAL_TRY(have(array.count * each, field));
     position_ += array.count * each;
   }
   array.bytes = bytes_.subspan(first, position_ - first);
@@ -258,18 +265,6 @@ Status Parser::check_key_order() {
     return corrupt(offset, "the metadata", "the key {} occurs twice", printable(entry.key));
   }
   return {};
-}
-
-Status Parser::check_split() const {
-  if (file_.find("split.count") == nullptr) return {};
-  SHOAL_ASSIGN(const int64_t count, file_.integer("split.count"));
-  if (count <= 1) return {};
-  const int64_t part = file_.integer("split.no").value_or(0);
-  return fail(ErrorCode::kUnsupported,
-              "{}: this is part {} of {} of a split model, which is not supported yet; join the "
-              "parts into one file "
-              "(llama-gguf-split --merge)",
-              file_.path_, part < count && part >= 0 ? part + 1 : part, count);
 }
 
 Status Parser::parse_alignment() {
@@ -327,9 +322,9 @@ Result<TensorInfo> Parser::parse_tensor_info(uint64_t index) {
   for (size_t i = 1; i < tensor.dimensions.size(); ++i) {
     overflow |= __builtin_mul_overflow(bytes, static_cast<uint64_t>(tensor.dimensions[i]), &bytes);
   }
-  if (overflow || bytes > bytes_.size()) {
+  if (overflow || bytes > file_bytes_) {
     return corrupt(start, field, "its shape {} of type {} is bigger than the file ({} bytes)",
-                   fmt::join(tensor.dimensions, " x "), type->name, bytes_.size());
+                   fmt::join(tensor.dimensions, " x "), type->name, file_bytes_);
   }
   tensor.size_bytes = bytes;
   return tensor;
@@ -379,13 +374,13 @@ Status Parser::place_tensors() {
   const uint64_t data_start = (position_ + alignment - 1) / alignment * alignment;
   for (TensorInfo& tensor : tensors) {
     const std::string_view name = tensor.name;
-    if (data_start > bytes_.size() || tensor.offset > bytes_.size() - data_start ||
-        tensor.size_bytes > bytes_.size() - data_start - tensor.offset) {
+    if (data_start > file_bytes_ || tensor.offset > file_bytes_ - data_start ||
+        tensor.size_bytes > file_bytes_ - data_start - tensor.offset) {
       return corrupt(
           std::min<uint64_t>(data_start, UINT64_MAX - tensor.offset) + tensor.offset,
           fmt::format("the data of tensor {}", printable(name)),
           "{} bytes run past the end of the file ({} bytes); it is cut short, download it again",
-          tensor.size_bytes, bytes_.size());
+          tensor.size_bytes, file_bytes_);
     }
     tensor.offset += data_start;
   }
@@ -411,10 +406,10 @@ Status Parser::place_tensors() {
 // A file that goes on after its last tensor was appended to, or mixed from two downloads.
 Status Parser::check_tail(uint64_t data_end) const {
   const uint64_t padded = (data_end + file_.alignment_ - 1) / file_.alignment_ * file_.alignment_;
-  if (bytes_.size() <= padded) return {};
+  if (file_bytes_ <= padded) return {};
   return corrupt(data_end, "the end of the data",
                  "the file goes on for {} bytes that belong to no tensor; download it again",
-                 bytes_.size() - data_end);
+                 file_bytes_ - data_end);
 }
 
 }  // namespace shoal::gguf

@@ -13,9 +13,14 @@ namespace shoal::gguf {
 
 class Parser {
  public:
-  // Fills everything but the mapping of `file`, whose path is set.
-  Parser(File& file, std::span<const std::byte> bytes) : file_(file), bytes_(bytes) {}
+  // Fills everything but the parts of `file`, whose path is set. `bytes` may be only the beginning
+  // of the file, of which it then is enough to hold the header.
+  Parser(File& file, std::span<const std::byte> bytes, uint64_t file_bytes)
+      : file_(file), bytes_(bytes), file_bytes_(file_bytes) {}
   Status parse();
+  // After a failure: so much of the beginning would have been needed; 0: the file is at fault.
+  uint64_t wanted_bytes() const { return wanted_bytes_; }
+  uint64_t header_end() const { return position_; }
 
  private:
   Status parse_header();
@@ -24,7 +29,6 @@ class Parser {
   Result<Value> parse_value(std::string_view key, uint32_t type);
   Result<Value> parse_array(std::string_view key);
   Status check_key_order();
-  Status check_split() const;
   Status parse_alignment();
   Status parse_tensor_infos();
   Result<TensorInfo> parse_tensor_info(uint64_t index);
@@ -33,7 +37,9 @@ class Parser {
   Status place_tensors();
   Status check_tail(uint64_t data_end) const;
 
-  uint64_t left() const { return bytes_.size() - position_; }
+  uint64_t left() const { return file_bytes_ - position_; }
+  // That the next `count` bytes, which lie inside the file, lie inside what we have of it as well.
+  Status have(uint64_t count, std::string_view what);
   // The file ends inside `what`, which needs so many bytes at the present position.
   std::unexpected<Error> cut_short(std::string_view what, uint64_t needed) const;
   template <typename... Args>
@@ -48,6 +54,8 @@ class Parser {
 
   File& file_;
   std::span<const std::byte> bytes_;
+  const uint64_t file_bytes_;
+  uint64_t wanted_bytes_ = 0;
   uint64_t position_ = 0;
   uint64_t tensor_count_ = 0;
   uint64_t entry_count_ = 0;
@@ -56,6 +64,7 @@ class Parser {
 template <typename T>
 Result<T> Parser::read(std::string_view field) {
   if (left() < sizeof(T)) return cut_short(field, sizeof(T));
+  SHOAL_TRY(have(sizeof(T), field));
   T value;
   std::memcpy(&value, bytes_.data() + position_, sizeof(T));
   position_ += sizeof(T);

@@ -150,6 +150,35 @@ Status check_values(const Hyperparameters& keys, const ModelDescription& model) 
   return {};
 }
 
+// Files that lie beside models, and are taken for one.
+Status refuse_companions(const gguf::File& file, std::string_view architecture) {
+  const auto type = file.string("general.type");
+  const std::string_view kind = type ? *type : "model";
+  const auto base = file.string("general.base_model.0.name");
+  const std::string of = base ? fmt::format(" (of {})", gguf::printable(*base)) : "";
+  if (kind == "adapter") {
+    return fail(
+        ErrorCode::kUnsupported,
+        "{}: the file is an adapter (LoRA){}: changes to a model's weights, not a model, and Shoal "
+        "applies none; give a GGUF of the whole model, into which the adapter may have "
+        "been merged",
+        file.path(), of);
+  }
+  if (kind == "mmproj" || architecture == "clip") {
+    return fail(
+        ErrorCode::kUnsupported,
+        "{}: the file is a multimodal projector{}: the part of a model that reads images or sound, "
+        "not the model; give the language model's GGUF, which is published beside it "
+        "without \"mmproj\" in its name",
+        file.path(), of);
+  }
+  if (kind != "model") {
+    return fail(ErrorCode::kUnsupported, "{}: the file holds {}, not a model", file.path(),
+                gguf::printable(kind));
+  }
+  return {};
+}
+
 }  // namespace
 
 Status read_mixture(const Hyperparameters& keys, ModelDescription& model, Routing routing) {
@@ -218,13 +247,10 @@ std::string supported_architectures() {
 
 Result<ModelDescription> describe(const gguf::File& file) {
   const auto name = file.string("general.architecture");
+  SHOAL_TRY(refuse_companions(file, name ? *name : ""));
   if (!name)
     return fail(ErrorCode::kCorrupt, "{}; the file does not say what model it holds",
                 name.error().message);
-  if (const auto type = file.string("general.type"); type && *type != "model") {
-    return fail(ErrorCode::kUnsupported, "{}: the file holds {}, not a model", file.path(),
-                gguf::printable(*type));
-  }
   const Architecture* architecture = find_architecture(*name);
   if (architecture == nullptr) {
     return fail(ErrorCode::kUnsupported,

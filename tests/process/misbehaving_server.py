@@ -52,7 +52,7 @@ class Request:
     @property
     def range_begin(self):
         value = self.headers.get("range")
-        return int(value.removeprefix("bytes=").rstrip("-")) if value else None
+        return int(value.removeprefix("bytes=").split("-")[0]) if value else None
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -83,23 +83,27 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(behaviour.body)
             return
         begin = 0
+        end, is_part = len(content), False
         if "range" in headers and not behaviour.ignore_range:
-            begin = int(headers["range"].removeprefix("bytes=").rstrip("-")) + behaviour.range_shift
+            first, last = headers["range"].removeprefix("bytes=").split("-")
+            begin = int(first) + behaviour.range_shift
+            end = min(end, int(last) + 1) if last else end
+            is_part = begin > 0 or bool(last)
         if begin >= len(content) > 0:
             self.send_response(416)
             self.send_header("Content-Range", f"bytes */{len(content)}")
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
-        self.send_response(206 if begin > 0 else 200)
+        self.send_response(206 if is_part else 200)
         self.send_header("Content-Type", behaviour.content_type)
         if behaviour.etag:
             self.send_header("ETag", behaviour.etag)
         for name, value in behaviour.headers.items():
             self.send_header(name, value)
-        if begin > 0:
-            self.send_header("Content-Range", f"bytes {begin}-{len(content) - 1}/{len(content)}")
-        body = content[begin:] + behaviour.extra
+        if is_part:
+            self.send_header("Content-Range", f"bytes {begin}-{end - 1}/{len(content)}")
+        body = content[begin:end] + behaviour.extra
         if behaviour.chunked:
             self.send_header("Transfer-Encoding", "chunked")
         else:
@@ -178,7 +182,13 @@ class MisbehavingServer:
         self.add(f"/{repo}/resolve/main/{file}", content, behaviour)
 
     def add_repository(self, repo, files):
-        page = {"id": repo, "siblings": [{"rfilename": name} for name in files]}
+        """`files`: names, or name -> content, which is then served as well."""
+        siblings = [{"rfilename": name} for name in files]
+        if isinstance(files, dict):
+            siblings = [{"rfilename": name, "size": len(content)} for name, content in files.items()]
+            for name, content in files.items():
+                self.add_hugging_face(repo, name, content)
+        page = {"id": repo, "siblings": siblings}
         self.add(f"/api/models/{repo}", json.dumps(page).encode(), Behaviour(content_type="application/json"))
 
     def add_package(self, package, wheels, html=False):

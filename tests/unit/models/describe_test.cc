@@ -127,10 +127,25 @@ TEST(Describe, AnUnknownArchitectureIsNamedWithTheKnownOnes) {
   EXPECT_THAT(error.message, HasSubstr(", gpt-oss, "));
   EXPECT_THAT(refused(with({}, {"general.architecture"})).message,
               HasSubstr("\"general.architecture\" is missing"));
+}
+
+TEST(Describe, FilesThatLieBesideModelsSayWhatTheyAre) {
   EXPECT_THAT(refused(with([](gguf::GgufWriter& writer) {
-                writer.add("general.type", "adapter");
+                writer.add("general.type", "adapter").add("general.base_model.0.name", "Big 7B");
               })).message,
-              HasSubstr("the file holds \"adapter\", not a model"));
+              testing::StartsWith("dir/tiny.gguf: the file is an adapter (LoRA) (of \"Big 7B\")"));
+  EXPECT_THAT(
+      refused(with([](gguf::GgufWriter& writer) { writer.add("general.type", "mmproj"); })).message,
+      HasSubstr("is a multimodal projector: "));
+  EXPECT_THAT(
+      refused(with([](gguf::GgufWriter& writer) { writer.add("general.architecture", "clip"); },
+                   {"general.architecture"}))
+          .message,
+      HasSubstr("give the language model's GGUF"));
+  EXPECT_THAT(refused(with([](gguf::GgufWriter& writer) {
+                writer.add("general.type", "imatrix");
+              })).message,
+              HasSubstr("the file holds \"imatrix\", not a model"));
 }
 
 TEST(Describe, AVocabularyAloneIsSaidToBeOne) {

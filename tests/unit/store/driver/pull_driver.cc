@@ -50,11 +50,10 @@ void on_event(const shoal::PullEvent& event) {
 }
 
 shoal::OrderedJson as_json(const shoal::ModelFile& file) {
-  return {{"name", file.name},
-          {"path", file.path},
-          {"sha256", file.sha256},
-          {"size_bytes", file.size_bytes},
-          {"source", file.source}};
+  return {{"name", file.name},      {"path", file.path},
+          {"sha256", file.sha256},  {"size_bytes", file.size_bytes},
+          {"source", file.source},  {"part_count", file.part_count},
+          {"kept_by", file.kept_by}};
 }
 
 int finish(const shoal::Error& error) {
