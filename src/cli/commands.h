@@ -20,6 +20,7 @@ struct Common {
   bool quiet = false;
   int threads = 0;  // 0: all usable cores
   std::string isa;
+  std::string kv_type;
   int64_t context = 0;
   int64_t max_tokens = -1;
   std::optional<uint64_t> seed;

@@ -20,6 +20,7 @@ Json wish_json(const Common& common, const PlanArguments& arguments) {
   Json wish = {{"model", model_for_daemon(arguments.model)}};
   if (common.context > 0) wish["context"] = common.context;
   if (arguments.sequences > 0) wish["sequences"] = arguments.sequences;
+  if (!common.kv_type.empty()) wish["kv_type"] = common.kv_type;
   if (arguments.nodes > 0) wish["node_count"] = arguments.nodes;
   return wish;
 }

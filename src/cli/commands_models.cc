@@ -173,6 +173,11 @@ int perplexity_command(const Common& common, const std::string& model, const std
   options.text = std::move(*text);
   if (options.text.ends_with('\n')) options.text.pop_back();  // the file's end, as llama.cpp reads
   if (common.context > 0) options.context = common.context;
+  if (!common.kv_type.empty()) {
+    const Result<KvType> kv_type = kv_type_named(common.kv_type);
+    if (!kv_type) return report(common, kv_type.error());
+    options.kv_type = *kv_type;
+  }
   options.threads = common.threads;
   options.isa = common.isa;
   const bool terminal = ::isatty(STDERR_FILENO) == 1 && !common.quiet;
