@@ -4,11 +4,13 @@
 #include <csignal>
 #include <cstdlib>
 #include <iostream>
+#include <regex>
 
 #include "base/cpu.h"
 #include "base/log.h"
 #include "base/units.h"
 #include "cli/commands.h"
+#include "sampling/parameters.h"
 #include "serve/serve.h"
 #include "worker/worker.h"
 
@@ -161,6 +163,61 @@ void add_placing(CLI::App* command, PlanArguments& plan) {
       ->check(CLI::Range(1, 64));
 }
 
+// What is wrong with a word of the form TOKEN=BIAS; nothing: it is one.
+std::string is_token_bias(const std::string& word) {
+  const std::regex form("[0-9]{1,10}=-?[0-9]{1,3}(\\.[0-9]{1,9})?");
+  return std::regex_match(word, form)
+             ? ""
+             : fmt::format("'{}' must be a token id, '=' and a number, such as 42=-5", word);
+}
+
+// "--top-k" for top_k, and so on: the flags write the fields of the request.
+std::string flag_of(std::string_view field) {
+  std::string flag = "--" + std::string(field);
+  std::ranges::replace(flag, '_', '-');
+  return flag;
+}
+
+void add_sampling(CLI::App& run, Json& fields) {
+  for (const SamplingNumber& one : sampling_numbers()) {
+    if (one.member == &SamplingParameters::temperature) continue;  // every command has it
+    run.add_option_function<double>(
+           flag_of(one.name), [&fields, name = one.name](double value) { fields[name] = value; },
+           one.help)
+        ->check(CLI::Range(one.lowest, one.highest));
+  }
+  for (const SamplingCount& one : sampling_counts()) {
+    run.add_option_function<int64_t>(
+           flag_of(one.name), [&fields, name = one.name](int64_t value) { fields[name] = value; },
+           one.help)
+        ->check(CLI::Range(one.lowest, one.highest));
+  }
+  using Words = std::vector<std::string>;
+  run.add_option_function<Words>(
+         "--dry-sequence-breaker",
+         [&fields](const Words& words) { fields["dry_sequence_breakers"] = words; },
+         "Text over which DRY sees no repetition, instead of the usual ones (repeatable)")
+      ->allow_extra_args(false);
+  run.add_option_function<Words>(
+         "--samplers", [&fields](const Words& names) { fields["samplers"] = names; },
+         "Their order; one not named is not applied (default: "
+         "penalties,dry,top_n_sigma,top_k,typ_p,"
+         "top_p,min_p,xtc,temperature)")
+      ->allow_extra_args(false)
+      ->delimiter(',');
+  run.add_option_function<Words>(
+         "--logit-bias",
+         [&fields](const Words& pairs) {
+           for (const std::string& pair : pairs) {
+             const size_t sign = pair.find('=');
+             fields["logit_bias"][pair.substr(0, sign)] = std::stod(pair.substr(sign + 1));
+           }
+         },
+         "TOKEN=BIAS: added to the logit of that token id (repeatable)")
+      ->allow_extra_args(false)
+      ->check(is_token_bias);
+}
+
 void add_run(CLI::App& app, Parsed& parsed) {
   CLI::App* run = app.add_subcommand(
       "run", "Place a model if needed, then answer, or chat when there is no prompt");
@@ -173,11 +230,11 @@ void add_run(CLI::App& app, Parsed& parsed) {
   run->add_option("--nodes", parsed.run.nodes, "Exactly so many nodes")->check(CLI::Range(1, 64));
   run->add_option("--sequences", parsed.run.sequences, "Requests answered at once (default 4)")
       ->check(CLI::Range(1, 1024));
-  run->add_option("--top-k", parsed.run.top_k, "Sample from the k likeliest");
-  run->add_option("--top-p", parsed.run.top_p,
-                  "Sample from the likeliest that make up this probability");
-  run->add_option("--min-p", parsed.run.min_p,
-                  "Sample from those at least so likely, relative to the best");
+  add_sampling(*run, parsed.run.sampling);
+  run->add_flag(
+      "--verbose", parsed.run.verbose,
+      "Show for every token what each sampler left: how many, and the best few with their "
+      "probability before and after");
   run->add_option("--stop", parsed.run.stop, "End the answer at this text (repeatable)");
 }
 

@@ -36,8 +36,8 @@ struct RunArguments {
   bool raw = false;  // continue the prompt, without the chat template
   int nodes = 0;
   int64_t sequences = 0;
-  std::optional<double> top_p, min_p;
-  std::optional<int64_t> top_k;
+  Json sampling = Json::object();  // the request's fields that the flags name
+  bool verbose = false;            // show what each sampler left
   std::vector<std::string> stop;
 };
 

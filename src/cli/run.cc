@@ -19,6 +19,7 @@
 #include "cli/commands.h"
 #include "cli/interrupt.h"
 #include "cli/plan_text.h"
+#include "cli/sampler_text.h"
 
 extern char** environ;
 
@@ -87,6 +88,8 @@ Result<std::unique_ptr<OwnDaemon>> OwnDaemon::start(const Common& common) {
               "the daemon that was started for this run did not answer within 20 s");
 }
 
+constexpr int kTracedCandidates = 5;  // as many as 80 columns can hold
+
 struct Asked {
   Json body;
   bool chat;
@@ -106,9 +109,8 @@ Asked request_of(const Common& common, const RunArguments& arguments, const Json
   if (!chat && common.max_tokens < 0) body["max_tokens"] = 256;
   if (common.seed) body["seed"] = *common.seed;
   if (common.temperature) body["temperature"] = *common.temperature;
-  if (arguments.top_p) body["top_p"] = *arguments.top_p;
-  if (arguments.top_k) body["top_k"] = *arguments.top_k;
-  if (arguments.min_p) body["min_p"] = *arguments.min_p;
+  body.update(arguments.sampling);
+  if (arguments.verbose) body["sampler_trace"] = kTracedCandidates;
   if (!arguments.stop.empty()) body["stop"] = arguments.stop;
   return {std::move(body), chat};
 }
@@ -119,9 +121,21 @@ struct Answered {
   Json usage;
   Json timings;
   double first_token_s = 0;
+  Json samplers = Json::array();  // with --verbose: what each left, for every token
 };
 
-// Reads the server-sent events of one answer; shows text as it comes unless `silent`.
+void take_samplers(const Json& choice, bool show, Answered& answered) {
+  if (!choice.contains("samplers") || !choice["samplers"].is_array()) return;
+  for (const Json& stages : choice["samplers"]) {
+    if (show)
+      fmt::print(stderr, "{}",
+                 sampler_lines(static_cast<int64_t>(answered.samplers.size()), stages));
+    answered.samplers.push_back(stages);
+  }
+}
+
+// Reads the server-sent events of one answer; shows text as it comes unless `silent`. With
+// --verbose the samplers are shown as they come and the text in one piece at the end.
 Result<Answered> ask(Client& client, const Asked& asked, bool silent) {
   Answered answered;
   std::optional<Error> error;
@@ -141,19 +155,22 @@ Result<Answered> ask(Client& client, const Asked& asked, bool silent) {
     const Json& choice = (*event)["choices"][0];
     if (choice.contains("finish_reason") && choice["finish_reason"].is_string())
       answered.finish_reason = choice["finish_reason"];
+    take_samplers(choice, !silent, answered);
     std::string piece = asked.chat ? "" : choice.value("text", "");
     if (asked.chat && choice["delta"].contains("content") && choice["delta"]["content"].is_string())
       piece = choice["delta"]["content"];
     if (piece.empty()) return;
     if (answered.text.empty()) answered.first_token_s = seconds_since(start);
     answered.text += piece;
-    if (!silent) {
+    if (!silent && answered.samplers.empty()) {
       std::fwrite(piece.data(), 1, piece.size(), stdout);
       std::fflush(stdout);
     }
   };
   const Status status =
       client.stream(asked.chat ? "/v1/chat/completions" : "/v1/completions", asked.body, on_line);
+  if (!silent && !answered.samplers.empty())
+    std::fwrite(answered.text.data(), 1, answered.text.size(), stdout);
   if (!silent && !answered.text.empty() && answered.text.back() != '\n') std::fputc('\n', stdout);
   if (!status) return std::unexpected(status.error());
   if (error) return std::unexpected(*error);
@@ -210,6 +227,7 @@ class Session {
       result["text"] = answered->text;
       result["finish_reason"] = answered->finish_reason;
       result["model"] = arguments_.model;
+      if (arguments_.verbose) result["samplers"] = answered->samplers;
       if (instance_.is_object()) result["instance"] = instance_;
       fmt::print("{}\n", dump_json(result, 2));
     } else {

@@ -62,6 +62,22 @@ class Run(WithNodes):
         self.assertEqual(run(7), run(7))
         self.assertNotEqual(run(7), run(8))
 
+    def test_what_each_sampler_left(self):
+        home = self.home_with_model("verbose")
+        ask = ("run", MODEL, "Tell me something.", "--seed", 7, "-n", "6", "--top-k", 40, "--repeat-penalty", 1.1, "--xtc-probability", 0.5)
+        plain = json.loads(shoal(*ask, "--json", home=home))
+        seen = json.loads(shoal(*ask, "--json", "--verbose", home=home))
+        self.assertEqual(plain["text"], seen["text"])  # looking on changes nothing
+        self.assertNotIn("samplers", plain)
+        self.assertEqual(len(seen["samplers"]), seen["output_tokens"])
+        for stages in seen["samplers"]:
+            self.assertEqual([s["name"] for s in stages], ["model", "penalties", "top_k", "xtc", "draw"])
+            self.assertEqual(stages[2]["kept"], 40)
+        shown = subprocess.run([SHOAL, *map(str, ask), "--verbose", "--home", home], capture_output=True, text=True, timeout=120)
+        self.assertEqual(shown.stdout.strip(), seen["text"].strip())
+        self.assertIn("  top_k            40  ", shown.stderr)
+        self.assertLessEqual(max(map(len, shown.stderr.splitlines())), 80)
+
     def test_a_chat(self):
         home = self.home_with_model("chat")
         pid, descriptor = pty.fork()
