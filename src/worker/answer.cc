@@ -17,7 +17,7 @@ Answer::Answer(PreparedRequest prepared, const Tokenizer& tokenizer,
     : prepared_(std::move(prepared)),
       tokenizer_(&tokenizer),
       emit_(std::move(emit)),
-      detokenizer_(tokenizer),
+      detokenizer_(tokenizer, /*begins_text=*/prepared_.request.chat),
       stops_(prepared_.request.stop),
       remembers_(prepared_.request.sampling.active(Sampler::kPenalties) ||
                  prepared_.request.sampling.active(Sampler::kDry)),
