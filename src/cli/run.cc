@@ -198,9 +198,7 @@ void show_measurements(const Common& common, const Json& instance, const Answere
   if (common.quiet) return;
   const Json m = measurements(answered);
   if (instance.is_object()) fmt::print(stderr, "\n{}", plan_line(instance));
-  fmt::print(stderr,
-             "first token after {}, prefill {:.0f} tokens/s ({} tokens), decode {:.1f} tokens/s "
-             "({} tokens)\n",
+  fmt::print(stderr, "first token {}, prefill {:.0f} tokens/s ({}), decode {:.1f} tokens/s ({})\n",
              format_duration(m.value("time_to_first_token_s", 0.0)),
              m.value("prefill_tokens_per_s", 0.0), m.value("prompt_tokens", 0),
              m.value("decode_tokens_per_s", 0.0), m.value("output_tokens", 0));

@@ -147,7 +147,14 @@ Status check_values(const Hyperparameters& keys, const ModelDescription& model) 
                       "{} of {} layers leave none for the experts", mixture.dense_layers,
                       model.layer_count);
   }
-  return {};
+  const auto has = [&](std::string_view name) {
+    return keys.has_tensor(fmt::format("blk.{}.{}.weight", mixture.dense_layers, name));
+  };
+  if (has("ffn_gate_up_exps") != (has("ffn_gate_exps") && has("ffn_up_exps"))) return {};
+  return fail(ErrorCode::kCorrupt,
+              "{}: the experts of layer {} need \"ffn_gate_up_exps.weight\" or both of "
+              "\"ffn_gate_exps.weight\" and \"ffn_up_exps.weight\"; the file is not a whole model",
+              keys.file().path(), mixture.dense_layers);
 }
 
 // Files that lie beside models, and are taken for one.
@@ -215,14 +222,7 @@ Status read_mixture(const Hyperparameters& keys, ModelDescription& model, Routin
     routing.groups_used = static_cast<int>(groups_used);
   }
   mixture.routing = routing;
-  const auto has = [&](std::string_view name) {
-    return keys.has_tensor(fmt::format("blk.{}.{}.weight", mixture.dense_layers, name));
-  };
-  if (has("ffn_gate_up_exps") != (has("ffn_gate_exps") && has("ffn_up_exps"))) return {};
-  return fail(ErrorCode::kCorrupt,
-              "{}: the experts of layer {} need \"ffn_gate_up_exps.weight\" or both of "
-              "\"ffn_gate_exps.weight\" and \"ffn_up_exps.weight\"; the file is not a whole model",
-              keys.file().path(), mixture.dense_layers);
+  return {};
 }
 
 const Architecture* find_architecture(std::string_view name) {

@@ -321,7 +321,7 @@ TEST(Describe, ExpertsThatCannotBeAreRefused) {
   EXPECT_THAT(with_experts(4, 2, 3, 1), HasSubstr("3 groups of which 1 are used"));
   EXPECT_THAT(with_experts(4, 2, 2, 3), HasSubstr("2 groups of which 3 are used"));
   EXPECT_THAT(with_experts(4, 3, 2, 1), HasSubstr("of 4 experts of which 3 are"));
-  EXPECT_THAT(with_experts(4, 2, 1, 1), HasSubstr("does not belong in layer 0, which has experts"));
+  EXPECT_THAT(with_experts(4, 2, 1, 1), HasSubstr("the experts of layer 0 need"));
 }
 
 TEST(Describe, AWindowOfEveryLayer) {
