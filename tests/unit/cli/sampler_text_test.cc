@@ -25,7 +25,7 @@ TEST(SamplerLines, ShowWhatWasLeftAndWhatBecameOfTheBest) {
             "token 3 \" the\"\n"
             "  model         49152  \" the\" 41.2%  \"\\n\" <0.1%\n"
             "  top_k             1  \" the\" 41.2>100.0%  \"\\n\" <0.1>out\n"
-            "  draw              1  \" the\" 100.0>100.0%\n");
+            "  draw              1  \" the\" 100.0%\n");
 }
 
 TEST(SamplerLines, FitEightyColumnsWhateverTheTokens) {
