@@ -71,14 +71,15 @@ void Pool::keep_best(size_t count) {
     if (count < list_.size()) list_.resize(count);
     return;
   }
-  best(count);
-  list_.swap(few_);
+  if (few_.size() < count) best(count);  // often they have just been asked for
+  list_.assign(few_.begin(), few_.begin() + static_cast<ptrdiff_t>(std::min(count, few_.size())));
   listed_ = true;
 }
 
 void Pool::keep_from(double lowest) {
   if (!listed_) {
     floor_ = std::max(floor_, lowest);
+    few_.clear();
     return;
   }
   while (list_.size() > 1 && list_.back().logit < lowest) list_.pop_back();
@@ -93,6 +94,7 @@ void Pool::keep(std::vector<ScoredToken> tokens) {
 
 // What the floor has cut becomes impossible, because a change may bring what is left below it.
 void Pool::own_logits() {
+  few_.clear();
   if (own_.empty()) {
     own_.assign(logits_.begin(), logits_.end());
     logits_ = own_;
@@ -109,7 +111,8 @@ void Pool::remove_best(size_t count) {
     list_.erase(list_.begin(), list_.begin() + static_cast<ptrdiff_t>(count));
     return;
   }
-  const std::span<const ScoredToken> gone = best(count);
+  best(count);
+  const std::vector<ScoredToken> gone = std::move(few_);
   own_logits();
   for (const ScoredToken& one : gone) own_[static_cast<size_t>(one.token)] = kImpossible;
 }

@@ -49,7 +49,7 @@ TEST(SamplerLines, FitEightyColumnsWhateverTheTokens) {
 TEST(SamplerLines, SurviveWhatIsNoReport) {
   EXPECT_EQ(sampler_lines(0, nullptr), "token 0\n");
   EXPECT_EQ(sampler_lines(0, Json::array()), "token 0\n");
-  EXPECT_EQ(sampler_lines(0, Json::array({Json::object()})), "token 0\n                      0\n");
+  EXPECT_EQ(sampler_lines(0, Json::array({Json::object()})), "token 0\n                    0\n");
 }
 
 }  // namespace
