@@ -50,11 +50,13 @@ std::string percent(double probability) {
                                                  : fmt::format("{:.1f}", probability * 100);
 }
 
-std::string candidate_text(const Json& candidate, bool first_stage) {
+std::string candidate_text(const Json& candidate, std::string_view stage) {
   const double before = number(candidate, "before");
   const double after = number(candidate, "after");
   const std::string token = quoted(text(candidate, "token"));
-  if (first_stage) return fmt::format("{} {}%", token, percent(after));
+  if (stage == "model" ||
+      stage == "draw")  // nothing before the one, nothing to say after the other
+    return fmt::format("{} {}%", token, percent(before));
   if (after == 0) return fmt::format("{} {}>out", token, percent(before));
   return fmt::format("{} {}>{}%", token, percent(before), percent(after));
 }
@@ -64,7 +66,7 @@ std::string stage_line(const Json& stage) {
   std::string line =
       fmt::format("  {:<11} {:>7}", name, static_cast<int64_t>(number(stage, "kept")));
   for (const Json& candidate : best_of(stage)) {
-    const std::string one = candidate_text(candidate, name == "model");
+    const std::string one = candidate_text(candidate, name);
     if (width(line) + 2 + width(one) > kColumns) break;
     line += "  " + one;
   }

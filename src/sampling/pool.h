@@ -83,7 +83,7 @@ class Pool {
   double floor_ = -std::numeric_limits<double>::infinity();  // not listed: what lies below is cut
   std::vector<ScoredToken> list_;
   double temperature_ = 1;
-  mutable std::vector<ScoredToken> few_;
+  mutable std::vector<ScoredToken> few_;  // the last answer of best(); empty once the pool changed
 };
 
 }  // namespace shoal

@@ -25,7 +25,7 @@ TEST(SamplerLines, ShowWhatWasLeftAndWhatBecameOfTheBest) {
             "token 3 \" the\"\n"
             "  model         49152  \" the\" 41.2%  \"\\n\" <0.1%\n"
             "  top_k             1  \" the\" 41.2>100.0%  \"\\n\" <0.1>out\n"
-            "  draw              1  \" the\" 100.0>100.0%\n");
+            "  draw              1  \" the\" 100.0%\n");
 }
 
 TEST(SamplerLines, FitEightyColumnsWhateverTheTokens) {
@@ -49,7 +49,7 @@ TEST(SamplerLines, FitEightyColumnsWhateverTheTokens) {
 TEST(SamplerLines, SurviveWhatIsNoReport) {
   EXPECT_EQ(sampler_lines(0, nullptr), "token 0\n");
   EXPECT_EQ(sampler_lines(0, Json::array()), "token 0\n");
-  EXPECT_EQ(sampler_lines(0, Json::array({Json::object()})), "token 0\n                      0\n");
+  EXPECT_EQ(sampler_lines(0, Json::array({Json::object()})), "token 0\n                    0\n");
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include <numeric>
 #include <random>
 
+#include "base/random.h"
 #include "random_logits.h"
 
 namespace shoal {
@@ -36,6 +37,34 @@ TEST(Sampler, TheSameSeedAndPositionGiveTheSameToken) {
     ++other_seed[sample(logits, {.temperature = 1.5, .seed = position}, 7).token];
   }
   EXPECT_GT(other_seed.size(), 10u);
+}
+
+// An answer that a seed gave must come again in a later version: the tokens of 320 draws, hashed.
+TEST(Sampler, TokensOfASeedStayWhatTheyWere) {
+  const std::vector<std::pair<SamplingParameters, uint64_t>> cases = {
+      {{.temperature = 0, .logprobs = 3}, 5342086641019394835U},
+      {{.temperature = 1}, 17718156061337277801U},
+      {{.temperature = 0.6, .seed = 5}, 12536321939317249883U},
+      {{.temperature = 0.8, .top_k = 40, .seed = 6}, 14425605312687208939U},
+      {{.temperature = 0.8, .top_k = 40, .top_p = 0.95, .min_p = 0.05, .seed = 7},
+       15393535758525504806U},
+      {{.temperature = 1, .top_p = 0.9, .seed = 8}, 232813014694968501U},
+      {{.temperature = 1.3, .top_p = 0.97, .min_p = 0.01, .seed = 9}, 12674932916526397120U},
+      {{.temperature = 1.5, .min_p = 0.02, .seed = 10}, 2180289625247272751U},
+  };
+  for (const auto& [parameters, expected] : cases) {
+    uint64_t hash = 1469598103934665603U;  // FNV-1a
+    for (uint64_t n = 0; n < 40; ++n) {
+      std::vector<float> logits(3000);
+      for (size_t i = 0; i < logits.size(); ++i)
+        logits[i] = static_cast<float>((uniform(n, i, 7) - 0.5) * 16);
+      for (uint64_t position = 0; position < 8; ++position) {
+        const Sampled sampled = sample(logits, parameters, position);
+        hash = (hash ^ static_cast<uint64_t>(sampled.token)) * 1099511628211U;
+      }
+    }
+    EXPECT_EQ(hash, expected) << to_json(parameters).dump();
+  }
 }
 
 TEST(Sampler, LogProbabilitiesAreTheModelsOwn) {
