@@ -1,10 +1,16 @@
 #include "worker/intake.h"
 
+#include "base/log.h"
+
 namespace shoal {
 
 Result<Intake> Intake::create(const gguf::File& file, int64_t context) {
   SHOAL_ASSIGN(Tokenizer tokenizer, Tokenizer::from_gguf(file));
   SHOAL_ASSIGN(std::optional<ChatTemplate> chat_template, ChatTemplate::from_gguf(file));
+  if (chat_template && !chat_template->default_name().empty()) {
+    log::info("the model brings no chat template; that of {} is used, by its special tokens",
+              chat_template->default_name());
+  }
   return Intake(std::move(tokenizer), std::move(chat_template), context);
 }
 
