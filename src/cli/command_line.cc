@@ -204,6 +204,10 @@ void add_sampling(CLI::App& run, Json& fields) {
          "penalties,dry,top_n_sigma,top_k,typ_p,"
          "top_p,min_p,xtc,temperature)")
       ->allow_extra_args(false)
+      ->check([](const std::string& name) {
+        const auto known = samplers_named(std::span(&name, 1));
+        return known ? "" : known.error().message;
+      })
       ->delimiter(',');
   run.add_option_function<Words>(
          "--logit-bias",
