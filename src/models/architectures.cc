@@ -273,6 +273,7 @@ Result<ModelDescription> describe(const gguf::File& file) {
     SHOAL_TRY(check_rope_factors(file, factors));
   model.present = present_rules(file, model, architecture->tensors);
   SHOAL_TRY(check_tensors(file, model, architecture->tensors));
+  model.cut_unit = cut_unit_of(file, model, architecture->tensors);
   return model;
 }
 
@@ -288,9 +289,9 @@ Result<Program> build_program(const ModelDescription& model, const RankCut& cut,
                                                         model.feed_forward, model.vocabulary_size};
   const int64_t width = latent.rank > 0 ? latent.value : model.head_dimension;
   for (const CutKind kind : kCutKinds) {
-    const int64_t unit = kind == CutKind::kHeads        ? head_unit(width, model.head_count)
+    const int64_t unit = kind == CutKind::kHeads        ? head_unit(model, width, model.head_count)
                          : kind == CutKind::kVocabulary ? 1
-                                                        : kCutUnit;
+                                                        : model.cut_unit;
     SHOAL_TRY(check_range(kind, cut[kind], totals[static_cast<size_t>(kind)], unit));
   }
   ProgramBuilder builder(model, cut, architecture->tensors, context);

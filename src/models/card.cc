@@ -174,14 +174,15 @@ void set_cuts(const ModelDescription& model, ModelCard& card) {
   const int64_t width = model.latent.rank > 0 ? model.latent.value : model.head_dimension;
   const int64_t queries = model.queries_per_kv_head();
   CutFacts& heads = card[CutKind::kHeads];
-  heads = {.count = model.head_count, .finest_unit = head_unit(width, model.head_count)};
-  heads.unit = model.latent.rank > 0 ? heads.finest_unit
-                                     : queries * head_unit(queries * width, model.kv_head_count);
+  heads = {.count = model.head_count, .finest_unit = head_unit(model, width, model.head_count)};
+  heads.unit = model.latent.rank > 0
+                   ? heads.finest_unit
+                   : queries * head_unit(model, queries * width, model.kv_head_count);
   for (const auto& [kind, count] : {std::pair{CutKind::kExperts, model.mixture.width},
                                     std::pair{CutKind::kSharedExpert, model.mixture.shared_width},
                                     std::pair{CutKind::kFeedForward, model.feed_forward},
                                     std::pair{CutKind::kVocabulary, model.vocabulary_size}}) {
-    if (count > 0) card[kind] = {.count = count, .unit = kCutUnit, .finest_unit = kCutUnit};
+    if (count > 0) card[kind] = {.count = count, .unit = kCutUnit, .finest_unit = model.cut_unit};
   }
 }
 

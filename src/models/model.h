@@ -71,6 +71,7 @@ struct ModelDescription {
   std::vector<std::string> present;  // the names of optional tensor rules that the file follows
   Mixture mixture;
   Latent latent;
+  int64_t cut_unit = 32;  // columns are cut on its multiples: 1 where no matrix has blocks
   uint64_t file_bytes = 0;
 
   bool has(std::string_view optional_rule) const;
@@ -113,7 +114,8 @@ Result<RankCut> rank_cut_from_json(const Json& json);
 struct CutFacts {
   int64_t count = 0;             // 0: the model has none
   int64_t unit = 1;              // borders fall on its multiples, or at the end
-  int64_t finest_unit = 1;       // where there are too few units: KV heads are then held twice
+  int64_t finest_unit = 1;       // where there are too few units: KV heads are then held twice, and
+                                 // columns of numbers without blocks cut anywhere
   uint64_t bytes_each = 0;       // of the file's tensors, all layers
   uint64_t read_bytes_each = 0;  // of these what a step of one row reads on average
   bool operator==(const CutFacts&) const = default;

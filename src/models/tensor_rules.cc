@@ -282,8 +282,17 @@ Status check_tensors(const gguf::File& file, const ModelDescription& model,
   return {};
 }
 
-int64_t head_unit(int64_t width, int64_t head_count) {
-  return std::min(head_count, kCutUnit / std::gcd(width, kCutUnit));
+int64_t head_unit(const ModelDescription& model, int64_t width, int64_t head_count) {
+  return std::min(head_count, model.cut_unit / std::gcd(width, model.cut_unit));
+}
+
+int64_t cut_unit_of(const gguf::File& file, const ModelDescription& model,
+                    std::span<const TensorRule> rules) {
+  for (const gguf::TensorInfo& tensor : file.tensors()) {
+    if (!match_rule(rules, tensor.name) || is_unused(model, tensor.name)) continue;
+    if (element_traits(tensor.type)->block_elements != 1) return kCutUnit;
+  }
+  return 1;
 }
 
 }  // namespace shoal

@@ -90,7 +90,10 @@ Status check_tensors(const gguf::File& file, const ModelDescription& model,
 
 // Columns of quantised tensors are cut in blocks of so many.
 inline constexpr int64_t kCutUnit = 32;
-// The least number of heads of `width` columns that fills whole blocks.
-int64_t head_unit(int64_t width, int64_t head_count);
+// The least number of heads of `width` columns, up to `head_count`, that fills the model's units.
+int64_t head_unit(const ModelDescription& model, int64_t width, int64_t head_count);
+// kCutUnit, or 1 for a model whose matrices have no blocks.
+int64_t cut_unit_of(const gguf::File& file, const ModelDescription& model,
+                    std::span<const TensorRule> rules);
 
 }  // namespace shoal

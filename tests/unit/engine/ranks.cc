@@ -177,10 +177,9 @@ Result<std::vector<std::vector<float>>> logits_at(Ranks& ranks, const std::vecto
                            .role = Role::kPrompt,
                            .want = wanted ? Want::kLogits : Want::kNothing});
     }
-    auto& table = step.sequences.emplace_back().emplace_back();
-    for (int64_t at = 0; at < begin + chunk && at < size; at += ranks.lead().page_tokens()) {
-      table.push_back(static_cast<PageId>(table.size()));
-    }
+    KvPages pages(ranks.lead().kv_groups(), ranks.lead().page_tokens());
+    SHOAL_TRY(pages.reserve(0, std::min(begin + chunk, size)));  // the same every time, but longer
+    step.sequences.push_back(pages.tables(0));
     SHOAL_ASSIGN(StepResult result, ranks.run(step));
     for (RowResult& row : result.rows) logits.push_back(std::move(row.logits));
   }

@@ -24,10 +24,10 @@ TEST(ModelCard, CountsBytesByWhatACutDivides) {
   EXPECT_EQ(card.quantisation, "F32");
   EXPECT_EQ(card.parameter_count,
             2u * 64 * 100 + 64 + 2 * (2 * 64 + 64 * 64 * 2 + 64 * 32 * 2 + 3 * 64 * 96));
-  EXPECT_EQ(card[CutKind::kHeads], (CutFacts{4, 2, 2, 2u * 4 * 64 * 64 * 2 / 4, 16384}));
+  EXPECT_EQ(card[CutKind::kHeads], (CutFacts{4, 2, 1, 2u * 4 * 64 * 64 * 2 / 4, 16384}));
   EXPECT_EQ(card.kv_weight_bytes_each, 2u * 4 * 64 * 32 * 2 / 2);
-  EXPECT_EQ(card[CutKind::kFeedForward], (CutFacts{96, 32, 32, 2u * 4 * 3 * 64, 1536}));
-  EXPECT_EQ(card[CutKind::kVocabulary], (CutFacts{100, 32, 32, 2u * 4 * 64, 4u * 64}));
+  EXPECT_EQ(card[CutKind::kFeedForward], (CutFacts{96, 32, 1, 2u * 4 * 3 * 64, 1536}));
+  EXPECT_EQ(card[CutKind::kVocabulary], (CutFacts{100, 32, 1, 2u * 4 * 64, 4u * 64}));
   EXPECT_EQ(card[CutKind::kExperts].count, 0);
   EXPECT_EQ(card.replicated_bytes, 4u * 64 * 5);
   EXPECT_EQ(weight_bytes(card, whole(card)), card.parameter_count * 4);

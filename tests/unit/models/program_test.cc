@@ -82,8 +82,9 @@ class Checker {
         EXPECT_EQ(columns(*output.bias), buffer(output.out).width);
       }
       for (const Range& range : weight(output.weight).cut.columns) {
-        EXPECT_EQ(range.begin % 32, 0);
-        EXPECT_TRUE(range.end % 32 == 0 || range.end == source(output.weight).columns);
+        const int64_t unit = element_traits(source(output.weight).type).block_elements > 1 ? 32 : 1;
+        EXPECT_EQ(range.begin % unit, 0);
+        EXPECT_TRUE(range.end % unit == 0 || range.end == source(output.weight).columns);
       }
     }
   }
@@ -199,6 +200,12 @@ TEST(BuildProgram, RanksTogetherHoldEveryElementOfEveryTensorOnce) {
         const bool replicated =
             name.find("norm") != std::string::npos || name == "rope_freqs.weight";
         const int expected = replicated ? static_cast<int>(cuts->size()) : 1;
+        const bool key_or_value =
+            name.find("attn_k.") != std::string::npos || name.find("attn_v.") != std::string::npos;
+        if (key_or_value && static_cast<int64_t>(cuts->size()) > source->card.kv_head_count) {
+          EXPECT_THAT(counts, testing::Each(testing::Ge(1))) << name;  // some are held twice
+          continue;
+        }
         EXPECT_THAT(counts, testing::Each(expected)) << name;
       }
     }
@@ -226,7 +233,7 @@ TEST(BuildProgram, ARankReadsTheRowsOfItsHeads) {
 }
 
 TEST(BuildProgram, CutsThatAreNoPartsAreRefused) {
-  const auto source = loaded({.hidden = 96, .heads = 3, .kv_heads = 3});
+  const auto source = loaded({.hidden = 96, .heads = 3, .kv_heads = 3, .matrix_type = 8});
   const RankCut good = whole(source->card);
   const auto refuses = [&](RankCut cut) {
     const auto program = build_program(source->model, cut, 100);
