@@ -1,4 +1,5 @@
 """What the process tests share: scratch homes with the model in them, HTTP without a library, small hostile files."""
+import atexit
 import http.client
 import json
 import os
@@ -9,6 +10,12 @@ import tempfile
 import unittest
 
 from local_nodes import Failed, shoal
+
+# What other programs keep on this machine is none of a test's business.
+os.environ["HOME"] = tempfile.mkdtemp(prefix="shoal-test-home-")
+atexit.register(shutil.rmtree, os.environ["HOME"], ignore_errors=True)
+for name in ("HF_HOME", "HF_HUB_CACHE", "LLAMA_CACHE", "OLLAMA_MODELS", "SHOAL_MODELS", "XDG_CACHE_HOME"):
+    os.environ.pop(name, None)
 
 MODEL = "smollm2:135m"
 MODEL_FILE = pathlib.Path(os.environ.get("SHOAL_TEST_MODELS", "/nonexistent")) / "SmolLM2-135M-Instruct.Q4_1.gguf"
