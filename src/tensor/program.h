@@ -46,9 +46,9 @@ struct WeightSpec {
 // Rotary position embedding (Su et al., RoFormer, 2021): pair i of the first `dimensions` elements
 // of a head is turned by position * base^(-2i/dimensions) / frequency_factors[i].
 struct RopeSpec {
-  int dimensions;
-  float base;
-  bool interleaved;          // pairs (2i, 2i+1); otherwise (i, i + dimensions/2)
+  int dimensions = 0;
+  float base = 0;
+  bool interleaved = false;  // pairs (2i, 2i+1); otherwise (i, i + dimensions/2)
   float position_scale = 1;  // position is multiplied by it (linear scaling: 1/factor)
   float amplitude = 1;       // of cosines and sines
   std::optional<WeightId> frequency_factors;  // a kVector weight of dimensions/2
