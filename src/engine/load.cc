@@ -13,10 +13,16 @@ struct Part {
   uint64_t kept_bytes;
 };
 
-uint64_t kept_bytes(const TensorSource& source, const Cut& cut) {
-  const double rows = static_cast<double>(kept(cut.rows, source.rows)) / source.rows;
-  const double columns = static_cast<double>(kept(cut.columns, source.columns)) / source.columns;
-  return static_cast<uint64_t>(static_cast<double>(source.bytes.size()) * rows * columns);
+uint64_t kept_bytes(const TensorSource& source, const WeightSpec& spec) {
+  const int64_t matrix_rows = std::max<int64_t>(1, source.rows / spec.matrix_count);
+  const int64_t held = spec.kept.size() > 0 ? spec.kept.size() : spec.matrix_count;
+  const double matrices = static_cast<double>(held) / static_cast<double>(spec.matrix_count);
+  const double rows =
+      static_cast<double>(kept(spec.cut.rows, matrix_rows)) / static_cast<double>(matrix_rows);
+  const double columns = static_cast<double>(kept(spec.cut.columns, source.columns)) /
+                         static_cast<double>(source.columns);
+  return static_cast<uint64_t>(static_cast<double>(source.bytes.size()) * matrices * rows *
+                               columns);
 }
 
 }  // namespace
@@ -31,7 +37,7 @@ Status load_weights(const gguf::File& file, const Program& program, Backend& bac
     if (source.rows <= 0 || source.columns <= 0) {
       return fail(ErrorCode::kCorrupt, "{}: tensor {} is empty", file.path(), spec.tensor);
     }
-    parts.push_back({static_cast<WeightId>(id), source, kept_bytes(source, spec.cut)});
+    parts.push_back({static_cast<WeightId>(id), source, kept_bytes(source, spec)});
     all_bytes += parts.back().kept_bytes;
   }
   std::ranges::stable_sort(parts, [](const Part& a, const Part& b) {

@@ -71,7 +71,8 @@ class Checker {
         !std::isfinite(rope.base) || !std::isfinite(rope.position_scale) ||
         !std::isfinite(rope.amplitude) ||
         (!rope.frequency_scales.empty() &&
-         rope.frequency_scales.size() != static_cast<size_t>(rope.dimensions / 2))) {
+         rope.frequency_scales.size() != static_cast<size_t>(rope.dimensions / 2)) ||
+        !std::ranges::all_of(rope.frequency_scales, [](double x) { return std::isfinite(x); })) {
       return refuse("rope {} of the program turns {} dimensions with base {}", index,
                     rope.dimensions, rope.base);
     }

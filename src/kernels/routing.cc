@@ -43,7 +43,8 @@ std::vector<double> selection(const Routing& routing, const std::vector<double>&
       second = std::max(second, std::min(first, *at));
       first = std::max(first, *at);
     }
-    ranks.emplace_back(routing.group_by_two && size > 1 ? first + second : first, group);
+    const double rank = routing.group_by_two && size > 1 ? first + second : first;
+    ranks.emplace_back(std::isnan(rank) ? kNever : rank, group);
   }
   std::ranges::sort(ranks, [](const auto& a, const auto& b) {
     return a.first != b.first ? a.first > b.first : a.second < b.second;

@@ -117,6 +117,11 @@ int64_t KvPages::truncate(SequenceId sequence, int64_t positions) {
   if (found == sequences_.end()) return 0;
   Tables& tables = found->second;
   positions = std::max<int64_t>(positions, 0);
+  for (size_t group = 0; group < tables.size(); ++group) {
+    const auto entries = static_cast<int64_t>(tables[group].size());
+    // A ring that went round holds the end of the sequence, not what lay before the new one.
+    if (held(group, entries) < entries && pages_for(positions) < entries) positions = 0;
+  }
   for (const auto& table : tables) {
     positions = std::min(positions, static_cast<int64_t>(table.size()) * page_tokens_);
   }

@@ -65,6 +65,11 @@ Result<ModelDescription> describe_common(const Hyperparameters& keys,
                       model.unused_layers, model.layer_count);
   }
   model.layer_count -= model.unused_layers;
+  const size_t tensors = file.tensors().size();  // before anything is sized by the layers
+  if (model.layer_count > static_cast<int64_t>(tensors)) {
+    return keys.wrong(ErrorCode::kCorrupt, "block_count", "{} layers in a file of {} tensors",
+                      model.layer_count, tensors);
+  }
   SHOAL_ASSIGN(model.hidden, keys.count("embedding_length"));
   SHOAL_ASSIGN(model.feed_forward, keys.count("feed_forward_length"));
   SHOAL_ASSIGN(model.context_length, keys.count("context_length"));
@@ -118,7 +123,34 @@ Status check_rope_factors(const gguf::File& file, const std::string& name) {
   return {};
 }
 
-Status check_values(const Hyperparameters& keys, const ModelDescription& model) {
+// Tensors that are of use only together.
+Status check_sets(const gguf::File& file, const ModelDescription& model) {
+  constexpr std::array<std::array<std::string_view, 3>, 4> kSets = {{
+      {"*.attn_q_norm.weight", "*.attn_k_norm.weight", ""},
+      {"*.attn_k_b.weight", "*.attn_v_b.weight", ""},
+      {"rope_factors_long.weight", "rope_factors_short.weight", ""},
+      {"*.ffn_gate_shexp.weight", "*.ffn_up_shexp.weight", "*.ffn_down_shexp.weight"},
+  }};
+  for (const auto& set : kSets) {
+    std::string_view there, absent;
+    for (const std::string_view rule : set) {
+      if (!rule.empty()) (model.has(rule) ? there : absent) = rule;
+    }
+    const bool is_shared = set[2].size() > 0;
+    const bool wanted = is_shared && model.mixture.shared_width > 0;
+    if (absent.empty() || (there.empty() && !wanted)) continue;
+    if (!is_shared && there.empty()) continue;
+    return fail(ErrorCode::kCorrupt, "{}: {} without \"{}\"; the file is not a whole {} model",
+                file.path(),
+                there.empty() ? "the metadata speaks of a shared expert"
+                              : fmt::format("there is \"{}\"", there),
+                absent, model.architecture);
+  }
+  return {};
+}
+
+Status check_values(const Hyperparameters& keys, const ModelDescription& model,
+                    std::span<const TensorRule> rules) {
   if (model.latent.rank == 0) {
     SHOAL_ASSIGN(const int64_t value_length,
                  keys.count_or("attention.value_length", model.head_dimension));
@@ -128,8 +160,30 @@ Status check_values(const Hyperparameters& keys, const ModelDescription& model) 
                         model.head_dimension);
     }
   }
+  const bool finite =
+      std::ranges::all_of(std::array{model.attention_scale, model.embedding_scale,
+                                     model.residual_scale, model.logit_scale, model.query_growth,
+                                     model.rope.amplitude, model.mixture.routing.scale},
+                          [](float number) { return std::isfinite(number); }) &&
+      std::ranges::all_of(model.rope.frequency_scales,
+                          [](double number) { return std::isfinite(number); });
+  if (!finite) {
+    return fail(
+        ErrorCode::kCorrupt,
+        "{}: the metadata's factors (rope.scaling.*, *_scale) are too large or too small to "
+        "compute with",
+        keys.file().path());
+  }
   const Mixture& mixture = model.mixture;
-  if (mixture.count == 0) return {};
+  if (mixture.count == 0) {
+    const auto has = [&](InLayers layers) {
+      return std::ranges::any_of(rules,
+                                 [&](const TensorRule& rule) { return rule.layers == layers; });
+    };
+    if (!has(InLayers::kMixture) || has(InLayers::kDense)) return {};
+    return keys.wrong(ErrorCode::kCorrupt, "expert_count",
+                      "it is absent or 0, and this architecture has nothing but experts");
+  }
   const Routing& routing = mixture.routing;
   if (routing.used < 1 || routing.used > mixture.count) {
     return keys.wrong(ErrorCode::kCorrupt, "expert_used_count", "{} of {} experts cannot be used",
@@ -267,11 +321,12 @@ Result<ModelDescription> describe(const gguf::File& file) {
   SHOAL_ASSIGN(ModelDescription model, describe_common(keys, *architecture));
   SHOAL_TRY(architecture->describe(keys, model));
   if (model.mixture.dense_layers == 0 && model.mixture.count > 0) model.feed_forward = 0;
-  SHOAL_TRY(check_values(keys, model));
+  SHOAL_TRY(check_values(keys, model, architecture->tensors));
   SHOAL_TRY(read_vocabulary(file, model));
   for (const std::string& factors : {model.rope_factors, model.long_rope_factors})
     SHOAL_TRY(check_rope_factors(file, factors));
   model.present = present_rules(file, model, architecture->tensors);
+  SHOAL_TRY(check_sets(file, model));
   SHOAL_TRY(check_tensors(file, model, architecture->tensors));
   model.cut_unit = cut_unit_of(file, model, architecture->tensors);
   return model;

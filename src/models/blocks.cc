@@ -273,6 +273,8 @@ void ProgramBuilder::latent_attention(int64_t layer, BlockNorms norms) {
               .width = latent.rank});
   add(Rotate{q, count, static_cast<int>(query_width), 0, static_cast<int>(latent.nope)});
   add(Rotate{key, 1, static_cast<int>(key_width), 0, static_cast<int>(latent.rank)});
+  if (model_.query_growth != 0)
+    add(GrowByPosition{q, model_.query_growth, model_.original_context});
 
   const bool split = has_rule("*.attn_k_b.weight");
   const WeightId to_latent =
@@ -302,8 +304,8 @@ void ProgramBuilder::feed_forward(int64_t layer, Activation activation, BlockNor
   begin_block(norms, layer);
   if (has_rule("*.ffn_gate.weight")) {
     add(Project{normalised(),
-                {{weight("*.ffn_gate.weight", layer), bias("*.ffn_gate", layer), gate},
-                 {weight("*.ffn_up.weight", layer), bias("*.ffn_up", layer), up}}});
+                {{weight("*.ffn_gate.weight", layer), std::nullopt, gate},
+                 {weight("*.ffn_up.weight", layer), std::nullopt, up}}});
   } else {
     const Range above{model_.feed_forward + columns.begin, model_.feed_forward + columns.end};
     add(Project{
@@ -312,9 +314,7 @@ void ProgramBuilder::feed_forward(int64_t layer, Activation activation, BlockNor
          {weight_part("*.ffn_up.weight", layer, "up", {{above}, {}}), std::nullopt, up}}});
   }
   add(Gate{gate, up, gate, activation});
-  add(Project{gate,
-              {{weight("*.ffn_down.weight", layer),
-                bias_of_sum("*.ffn_down", layer, CutKind::kFeedForward), partial()}}});
+  add(Project{gate, {{weight("*.ffn_down.weight", layer), std::nullopt, partial()}}});
   end_segment(partial());
 }
 

@@ -43,6 +43,12 @@ Status read_latent(const Hyperparameters& keys, ModelDescription& model) {
                       "{} is not below the length {} of a head", latent.rope, head);
   }
   const bool whole = keys.has_tensor("blk.0.attn_kv_b.weight");
+  if (whole && keys.has_tensor("blk.0.attn_k_b.weight")) {
+    return fail(ErrorCode::kCorrupt,
+                "{}: \"blk.0.attn_kv_b.weight\" and \"blk.0.attn_k_b.weight\" are both there; a "
+                "model has one form or the other",
+                keys.file().path());
+  }
   if (!whole &&
       !(keys.has_tensor("blk.0.attn_k_b.weight") && keys.has_tensor("blk.0.attn_v_b.weight"))) {
     return fail(ErrorCode::kCorrupt,
@@ -64,8 +70,10 @@ Status read_latent(const Hyperparameters& keys, ModelDescription& model) {
 }
 
 // GLM 4.7 Flash comes as this architecture, without the key that says how experts are scored.
-bool is_glm_flash(const ModelDescription& model) {
-  if (model.architecture != kDeepseek2.name) return false;
+bool is_glm_flash(const gguf::File& file, const ModelDescription& model) {
+  constexpr int64_t kVocabulary = 154880;
+  const gguf::TensorInfo* table = file.find_tensor("token_embd.weight");
+  if (table == nullptr || table->dimensions.back() != kVocabulary) return false;
   return model.layer_count == 47 || model.layer_count == 48;
 }
 
@@ -80,9 +88,14 @@ Status describe_deepseek2(const Hyperparameters& keys, ModelDescription& model) 
   model.attention_scale =
       growth * growth / std::sqrt(static_cast<float>(model.latent.nope + model.latent.rope));
 
+  SHOAL_ASSIGN(model.query_growth, keys.number_or("attention.temperature_scale", 0.0f));
+  SHOAL_ASSIGN(const int64_t original,
+               keys.count_or("rope.scaling.original_context_length", model.context_length));
+  SHOAL_ASSIGN(model.original_context, keys.count_or("attention.temperature_length", original));
+
   SHOAL_ASSIGN(model.mixture.dense_layers, keys.count_or_zero("leading_dense_block_count"));
   Routing routing;
-  if (is_glm_flash(model)) routing.score = Routing::Score::kSigmoid;
+  if (is_glm_flash(keys.file(), model)) routing.score = Routing::Score::kSigmoid;
   SHOAL_TRY(read_mixture(keys, model, routing));
   model.mixture.routing.group_by_two = model.mixture.routing.score == Routing::Score::kSigmoid;
   return {};

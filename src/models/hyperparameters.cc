@@ -124,6 +124,8 @@ Status Hyperparameters::scale_by_yarn(RopeSpec& rope, float factor, Yarn yarn) c
   SHOAL_ASSIGN(const float fast, positive_or("rope.scaling.yarn_beta_fast", 32.0f));
   SHOAL_ASSIGN(const float slow, positive_or("rope.scaling.yarn_beta_slow", 1.0f));
   SHOAL_ASSIGN(const float amplitude, positive_or("rope.scaling.attn_factor", 1.0f));
+  if (rope.base == 1)
+    return wrong(ErrorCode::kCorrupt, "rope.freq_base", "a base of 1 turns no pair slower");
   const double dimensions = rope.dimensions;
   // The pair that turns `turns` times over the original context.
   const auto pair_of = [&](double turns) {
@@ -171,9 +173,9 @@ Result<RopeSpec> Hyperparameters::rope(int64_t head_dimension, bool interleaved,
     }
   } else if (scaling == "yarn") {
     SHOAL_TRY(scale_by_yarn(rope, factor, yarn));
-  } else if (scaling != "none" && scaling != "longrope") {  // that one is known by its tensors
+  } else if (scaling != "none" && !(yarn.or_long && scaling == "longrope")) {
     return wrong(ErrorCode::kUnsupported, "rope.scaling.type",
-                 "{} scaling is not supported; supported are none, linear, yarn and longrope",
+                 "{} scaling is not supported; supported are none, linear and yarn",
                  gguf::printable(scaling));
   }
   return rope;

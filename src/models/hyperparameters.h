@@ -42,6 +42,7 @@ class Hyperparameters {
   struct Yarn {
     bool rounded = true;    // the ramp's ends lie on whole pairs
     bool amplifies = true;  // cosines and sines grow by 0.1 ln(factor) + 1
+    bool or_long = false;   // "longrope" may stand there: the caller reads its tensors
   };
   Result<RopeSpec> rope(int64_t head_dimension, bool interleaved) const {
     return rope(head_dimension, interleaved, Yarn{});

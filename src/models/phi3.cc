@@ -17,7 +17,8 @@ constexpr auto kTensors = joined(kEndRules, kAttentionNormRule, kFusedAttentionR
                                  kFeedForwardNormRule, kFusedFeedForwardRules);
 
 Status describe_phi3(const Hyperparameters& keys, ModelDescription& model) {
-  SHOAL_ASSIGN(model.rope, keys.rope(model.head_dimension, /*interleaved=*/false));
+  SHOAL_ASSIGN(model.rope,
+               keys.rope(model.head_dimension, /*interleaved=*/false, {.or_long = true}));
   if (keys.has_tensor("rope_factors_short.weight") && keys.has_tensor("rope_factors_long.weight")) {
     model.rope_factors = "rope_factors_short.weight";
     model.long_rope_factors = "rope_factors_long.weight";

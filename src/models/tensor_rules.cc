@@ -46,10 +46,12 @@ Status check_tensor(const gguf::File& file, const ModelDescription& model, const
 
 // Of a layer behind those that run.
 bool is_unused(const ModelDescription& model, std::string_view tensor) {
-  for (int64_t layer = 0; layer < model.unused_layers; ++layer) {
-    if (tensor.starts_with(fmt::format("blk.{}.", model.layer_count + layer))) return true;
-  }
-  return false;
+  if (model.unused_layers == 0 || !tensor.starts_with("blk.")) return false;
+  int64_t layer = -1;
+  const char* end = tensor.data() + tensor.size();
+  const auto [stop, error] = std::from_chars(tensor.data() + 4, end, layer);
+  if (error != std::errc() || stop == end || *stop != '.') return false;
+  return layer >= model.layer_count && layer < model.layer_count + model.unused_layers;
 }
 
 // The first layer that a rule speaks of.

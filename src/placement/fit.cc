@@ -61,7 +61,8 @@ std::vector<UnitKind> unit_kinds(const Problem& problem) {
   for (const CutKind kind : {CutKind::kFeedForward, CutKind::kExperts, CutKind::kVocabulary,
                              CutKind::kSharedExpert, CutKind::kHeads}) {
     const CutFacts& facts = problem.card[kind];
-    const bool enough = facts.count / facts.unit >= static_cast<int64_t>(problem.nodes.size());
+    const auto ranks = static_cast<int64_t>(problem.nodes.size());
+    const bool enough = (facts.count + facts.unit - 1) / facts.unit >= ranks;
     if (facts.count > 0) kinds.push_back({kind, enough ? facts.unit : facts.finest_unit});
   }
   return kinds;

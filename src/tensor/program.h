@@ -173,7 +173,7 @@ struct Routing {
   enum class Score : uint8_t {
     kSoftmax,
     kSigmoid,
-    kSoftmaxOfChosen,  // over the scores of those chosen; a bias is none of selection's then
+    kSoftmaxOfChosen,  // over the scores of those chosen
   };
   Score score = Score::kSoftmax;
   int used = 1;

@@ -75,6 +75,28 @@ TEST(KvPages, RollbackIntoASharedPageGoesBackToItsBeginning) {
 }
 
 // Pages are conserved: each is free once, or in exactly as many tables as share it.
+TEST(KvPages, ASequenceGoesRoundInTheRingOfAWindow) {
+  // Windows of 24 and steps of 16 positions touch at most 4 pages of 16.
+  EXPECT_EQ(ring_pages(24, 16, 16), 4);
+  EXPECT_EQ(ring_pages(1, 1, 16), 1);
+  KvPages pages({{100}, {8, 4}}, 16);
+  ASSERT_TRUE(pages.reserve(1, 160));
+  const auto& tables = pages.tables(1);
+  EXPECT_EQ(tables[0].size(), 10u);
+  ASSERT_EQ(tables[1].size(), 10u);
+  for (size_t i = 4; i < 10; ++i) EXPECT_EQ(tables[1][i], tables[1][i - 4]);
+  EXPECT_TRUE(pages.fits_now(160));  // the ring leaves four pages
+  ASSERT_TRUE(pages.reserve(2, 1000));
+  EXPECT_FALSE(pages.fits_now(1));
+  EXPECT_EQ(pages.share(1, 3, 160), 0);
+  EXPECT_EQ(pages.truncate(1, 150), 150);  // within the last page: nothing is given back
+  EXPECT_EQ(pages.truncate(1, 16), 0);     // what lay there was overwritten
+  pages.release(1);
+  pages.release(2);
+  EXPECT_TRUE(pages.fits_now(1600));
+  EXPECT_EQ(pages.free_pages(), 8);
+}
+
 TEST(KvPages, RandomOperationsConservePages) {
   for (uint32_t seed = 0; seed < 20; ++seed) {
     std::mt19937 random(seed);
