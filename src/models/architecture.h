@@ -22,6 +22,10 @@ struct Architecture {
   void (*build)(ProgramBuilder& build, const ModelDescription& model);  // the cut has been checked
 };
 
+// A decoder of layers that are all alike: attention, then a feed-forward or experts, by what the
+// layer has. SiLU, and a norm before each block.
+void build_decoder(ProgramBuilder& build, const ModelDescription& model);
+
 // The expert_* keys, over what an architecture takes for granted; no experts without their count.
 // `shared_width` may be set before.
 Status read_mixture(const Hyperparameters& keys, ModelDescription& model, Routing routing);

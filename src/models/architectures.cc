@@ -242,6 +242,15 @@ Status refuse_companions(const gguf::File& file, std::string_view architecture) 
 
 }  // namespace
 
+void build_decoder(ProgramBuilder& build, const ModelDescription& model) {
+  build.embed();
+  for (int64_t layer = 0; layer < model.layer_count; ++layer) {
+    build.attention(layer);
+    build.feed_forward_or_mixture(layer, Activation::kSilu);
+  }
+  build.head();
+}
+
 Status read_mixture(const Hyperparameters& keys, ModelDescription& model, Routing routing) {
   Mixture& mixture = model.mixture;
   SHOAL_ASSIGN(mixture.count, keys.count_or_zero("expert_count"));

@@ -27,18 +27,9 @@ Status describe_ernie_moe(const Hyperparameters& keys, ModelDescription& model) 
   return read_mixture(keys, model, {.score = Routing::Score::kSoftmax, .normalised = true});
 }
 
-void build_ernie(ProgramBuilder& build, const ModelDescription& model) {
-  build.embed();
-  for (int64_t layer = 0; layer < model.layer_count; ++layer) {
-    build.attention(layer);
-    build.feed_forward_or_mixture(layer, Activation::kSilu);
-  }
-  build.head();
-}
-
 }  // namespace
 
-const Architecture kErnie = {"ernie4_5", kDense, describe_ernie, build_ernie};
-const Architecture kErnieMoe = {"ernie4_5-moe", kWithExperts, describe_ernie_moe, build_ernie};
+const Architecture kErnie = {"ernie4_5", kDense, describe_ernie, build_decoder};
+const Architecture kErnieMoe = {"ernie4_5-moe", kWithExperts, describe_ernie_moe, build_decoder};
 
 }  // namespace shoal

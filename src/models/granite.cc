@@ -29,18 +29,9 @@ Status describe_granitemoe(const Hyperparameters& keys, ModelDescription& model)
   return read_mixture(keys, model, {.score = Routing::Score::kSoftmaxOfChosen});
 }
 
-void build_granite(ProgramBuilder& build, const ModelDescription& model) {
-  build.embed();
-  for (int64_t layer = 0; layer < model.layer_count; ++layer) {
-    build.attention(layer);
-    build.feed_forward_or_mixture(layer, Activation::kSilu);
-  }
-  build.head();
-}
-
 }  // namespace
 
-const Architecture kGranite = {"granite", kDense, describe_granite, build_granite};
-const Architecture kGraniteMoe = {"granitemoe", kWithExperts, describe_granitemoe, build_granite};
+const Architecture kGranite = {"granite", kDense, describe_granite, build_decoder};
+const Architecture kGraniteMoe = {"granitemoe", kWithExperts, describe_granitemoe, build_decoder};
 
 }  // namespace shoal

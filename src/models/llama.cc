@@ -19,17 +19,8 @@ Status describe_llama(const Hyperparameters& keys, ModelDescription& model) {
   return read_mixture(keys, model, {.score = Routing::Score::kSoftmaxOfChosen});
 }
 
-void build_llama(ProgramBuilder& build, const ModelDescription& model) {
-  build.embed();
-  for (int64_t layer = 0; layer < model.layer_count; ++layer) {
-    build.attention(layer);
-    build.feed_forward_or_mixture(layer, Activation::kSilu);
-  }
-  build.head();
-}
-
 }  // namespace
 
-const Architecture kLlama = {"llama", kTensors, describe_llama, build_llama};
+const Architecture kLlama = {"llama", kTensors, describe_llama, build_decoder};
 
 }  // namespace shoal

@@ -18,17 +18,8 @@ Status describe_minimax_m2(const Hyperparameters& keys, ModelDescription& model)
   return read_mixture(keys, model, {.score = Routing::Score::kSigmoid, .normalised = true});
 }
 
-void build_minimax_m2(ProgramBuilder& build, const ModelDescription& model) {
-  build.embed();
-  for (int64_t layer = 0; layer < model.layer_count; ++layer) {
-    build.attention(layer);
-    build.mixture(layer, Activation::kSilu);
-  }
-  build.head();
-}
-
 }  // namespace
 
-const Architecture kMinimaxM2 = {"minimax-m2", kTensors, describe_minimax_m2, build_minimax_m2};
+const Architecture kMinimaxM2 = {"minimax-m2", kTensors, describe_minimax_m2, build_decoder};
 
 }  // namespace shoal

@@ -17,17 +17,8 @@ Status describe_mistral3(const Hyperparameters& keys, ModelDescription& model) {
   return read_mixture(keys, model, {.score = Routing::Score::kSoftmaxOfChosen});
 }
 
-void build_mistral3(ProgramBuilder& build, const ModelDescription& model) {
-  build.embed();
-  for (int64_t layer = 0; layer < model.layer_count; ++layer) {
-    build.attention(layer);
-    build.feed_forward_or_mixture(layer, Activation::kSilu);
-  }
-  build.head();
-}
-
 }  // namespace
 
-const Architecture kMistral3 = {"mistral3", kTensors, describe_mistral3, build_mistral3};
+const Architecture kMistral3 = {"mistral3", kTensors, describe_mistral3, build_decoder};
 
 }  // namespace shoal

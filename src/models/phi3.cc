@@ -30,17 +30,8 @@ Status describe_phi3(const Hyperparameters& keys, ModelDescription& model) {
   return {};
 }
 
-void build_phi3(ProgramBuilder& build, const ModelDescription& model) {
-  build.embed();
-  for (int64_t layer = 0; layer < model.layer_count; ++layer) {
-    build.attention(layer);
-    build.feed_forward(layer, Activation::kSilu);
-  }
-  build.head();
-}
-
 }  // namespace
 
-const Architecture kPhi3 = {"phi3", kTensors, describe_phi3, build_phi3};
+const Architecture kPhi3 = {"phi3", kTensors, describe_phi3, build_decoder};
 
 }  // namespace shoal

@@ -27,18 +27,9 @@ Status describe_qwen2moe(const Hyperparameters& keys, ModelDescription& model) {
   return read_mixture(keys, model, {.score = Routing::Score::kSoftmax});
 }
 
-void build_qwen2(ProgramBuilder& build, const ModelDescription& model) {
-  build.embed();
-  for (int64_t layer = 0; layer < model.layer_count; ++layer) {
-    build.attention(layer);
-    build.feed_forward_or_mixture(layer, Activation::kSilu);
-  }
-  build.head();
-}
-
 }  // namespace
 
-const Architecture kQwen2 = {"qwen2", kDense, describe_qwen2, build_qwen2};
-const Architecture kQwen2Moe = {"qwen2moe", kWithExperts, describe_qwen2moe, build_qwen2};
+const Architecture kQwen2 = {"qwen2", kDense, describe_qwen2, build_decoder};
+const Architecture kQwen2Moe = {"qwen2moe", kWithExperts, describe_qwen2moe, build_decoder};
 
 }  // namespace shoal

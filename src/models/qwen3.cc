@@ -22,20 +22,11 @@ Status describe_qwen3moe(const Hyperparameters& keys, ModelDescription& model) {
   return read_mixture(keys, model, {.score = Routing::Score::kSoftmax, .normalised = true});
 }
 
-void build_qwen3(ProgramBuilder& build, const ModelDescription& model) {
-  build.embed();
-  for (int64_t layer = 0; layer < model.layer_count; ++layer) {
-    build.attention(layer);
-    build.feed_forward_or_mixture(layer, Activation::kSilu);
-  }
-  build.head();
-}
-
 }  // namespace
 
-const Architecture kQwen3 = {"qwen3", kDense, describe_qwen3, build_qwen3};
-const Architecture kQwen3Moe = {"qwen3moe", kWithExperts, describe_qwen3moe, build_qwen3};
-const Architecture kQwen3Vl = {"qwen3vl", kDense, describe_qwen3, build_qwen3};
-const Architecture kQwen3VlMoe = {"qwen3vlmoe", kWithExperts, describe_qwen3moe, build_qwen3};
+const Architecture kQwen3 = {"qwen3", kDense, describe_qwen3, build_decoder};
+const Architecture kQwen3Moe = {"qwen3moe", kWithExperts, describe_qwen3moe, build_decoder};
+const Architecture kQwen3Vl = {"qwen3vl", kDense, describe_qwen3, build_decoder};
+const Architecture kQwen3VlMoe = {"qwen3vlmoe", kWithExperts, describe_qwen3moe, build_decoder};
 
 }  // namespace shoal

@@ -15,17 +15,8 @@ Status describe_smollm3(const Hyperparameters& keys, ModelDescription& model) {
   return {};
 }
 
-void build_smollm3(ProgramBuilder& build, const ModelDescription& model) {
-  build.embed();
-  for (int64_t layer = 0; layer < model.layer_count; ++layer) {
-    build.attention(layer);
-    build.feed_forward(layer, Activation::kSilu);
-  }
-  build.head();
-}
-
 }  // namespace
 
-const Architecture kSmollm3 = {"smollm3", kTensors, describe_smollm3, build_smollm3};
+const Architecture kSmollm3 = {"smollm3", kTensors, describe_smollm3, build_decoder};
 
 }  // namespace shoal
