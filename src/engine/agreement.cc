@@ -4,6 +4,7 @@
 #include <array>
 
 #include "base/json.h"
+#include "models/tensor_rules.h"
 
 namespace shoal {
 
@@ -98,11 +99,7 @@ Result<std::vector<RankCut>> agree(Group& group, const gguf::File& file,
                   meaning, dump_json(value), dump_json(wanted));
     }
   }
-  const std::array<int64_t, kCutKinds.size()> totals = {
-      description.head_count, description.mixture.width, description.mixture.shared_width,
-      description.feed_forward, description.vocabulary_size};
-  for (const CutKind kind : kCutKinds)
-    SHOAL_TRY(tiles(cuts, kind, totals[static_cast<size_t>(kind)]));
+  for (const CutKind kind : kCutKinds) SHOAL_TRY(tiles(cuts, kind, cut_total(description, kind)));
   return cuts;
 }
 

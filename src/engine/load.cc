@@ -44,12 +44,16 @@ Status load_weights(const gguf::File& file, const Program& program, Backend& bac
     return a.source.bytes.size() > b.source.bytes.size();
   });
   uint64_t done_bytes = 0;
-  for (const Part& part : parts) {
+  for (size_t i = 0; i < parts.size(); ++i) {
+    const Part& part = parts[i];
     if (progress) progress(done_bytes, all_bytes);
     if (Status loaded = backend.load(part.weight, part.source); !loaded) {
       return std::unexpected(loaded.error().within(file.path()));
     }
-    if (const auto* info = file.find_tensor(part.source.name)) file.release(*info);
+    // Parts of a fused tensor follow one another: it is let go of behind the last.
+    const bool goes_on = i + 1 < parts.size() && parts[i + 1].source.name == part.source.name;
+    const auto* info = file.find_tensor(part.source.name);
+    if (info != nullptr && !goes_on) file.release(*info);
     done_bytes += part.kept_bytes;
   }
   if (progress) progress(all_bytes, all_bytes);

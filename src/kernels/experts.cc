@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 #include <functional>
+#include <numeric>
+#include <utility>
 
 namespace shoal::kernels {
 
@@ -55,29 +57,28 @@ uint64_t ExpertRunner::bytes() const {
 }
 
 void ExpertRunner::choose(const ExpertTask& task) {
-  pairs_.clear();
+  unsorted_.clear();
   for (int64_t row = 0; row < task.rows; ++row) {
     choose_experts(task.op.routing, task.router + row * task.expert_count, task.expert_count,
-                   task.selection_bias, probabilities_, chosen_);
-    for (const ChosenExpert& one : chosen_) pairs_.push_back({one.expert, row, one.weight});
+                   task.selection_bias, routing_, chosen_);
+    for (const ChosenExpert& one : chosen_) unsorted_.push_back({one.expert, row, one.weight});
   }
-  const int used = task.op.routing.used;
-  std::vector<int64_t> order(pairs_.size());
-  for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int64_t>(i);
-  std::ranges::stable_sort(order, {},
-                           [&](int64_t i) { return pairs_[static_cast<size_t>(i)].expert; });
-  pair_of_.resize(static_cast<size_t>(task.rows * used));
-  std::vector<Pair> sorted;
+  order_.resize(unsorted_.size());
+  std::iota(order_.begin(), order_.end(), int64_t{0});
+  std::ranges::sort(order_, {}, [&](int64_t i) {
+    return std::pair(unsorted_[static_cast<size_t>(i)].expert, i);
+  });
+  pair_of_.resize(unsorted_.size());
+  pairs_.clear();
   runs_.clear();
-  for (size_t at = 0; at < order.size(); ++at) {
-    const Pair& pair = pairs_[static_cast<size_t>(order[at])];
-    pair_of_[static_cast<size_t>(order[at])] = static_cast<int64_t>(at);
-    if (runs_.empty() || runs_.back().expert != pair.expert)
-      runs_.push_back({pair.expert, static_cast<int64_t>(at), 0});
-    runs_.back().end = static_cast<int64_t>(at) + 1;
-    sorted.push_back(pair);
+  for (const int64_t from : order_) {
+    const Pair& pair = unsorted_[static_cast<size_t>(from)];
+    const auto at = static_cast<int64_t>(pairs_.size());
+    pair_of_[static_cast<size_t>(from)] = at;
+    if (runs_.empty() || runs_.back().expert != pair.expert) runs_.push_back({pair.expert, at, 0});
+    runs_.back().end = at + 1;
+    pairs_.push_back(pair);
   }
-  pairs_ = std::move(sorted);
 }
 
 void ExpertRunner::gather(const ExpertTask& task) {

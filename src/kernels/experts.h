@@ -91,7 +91,9 @@ class ExpertRunner {
   std::vector<Pair> pairs_;
   std::vector<Run> runs_;
   std::vector<int64_t> pair_of_;  // [row][choice]
-  std::vector<double> probabilities_;
+  std::vector<Pair> unsorted_;
+  std::vector<int64_t> order_;
+  RoutingScratch routing_;
   std::vector<ChosenExpert> chosen_;
   RowScratch in_;    // of each pair
   RowScratch gate_;  // and the product of both

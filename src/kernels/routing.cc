@@ -24,17 +24,18 @@ void softmax(const float* scores, int64_t count, std::vector<double>& out) {
   for (double& value : out) value /= sum;
 }
 
-// What experts are chosen by.
-std::vector<double> selection(const Routing& routing, const std::vector<double>& probabilities,
-                              const float* bias) {
-  std::vector<double> by = probabilities;
+// Fills what experts are chosen by.
+void select_by(const Routing& routing, const float* bias, RoutingScratch& scratch) {
+  std::vector<double>& by = scratch.by;
+  by = scratch.probabilities;
   for (size_t i = 0; i < by.size(); ++i) {
     if (bias != nullptr) by[i] += number(bias[i]);
     if (std::isnan(by[i])) by[i] = kNever;
   }
-  if (routing.groups == 1) return by;
+  if (routing.groups == 1) return;
   const size_t size = by.size() / static_cast<size_t>(routing.groups);
-  std::vector<std::pair<double, int>> ranks;  // falling, of equal ones the lower group first
+  auto& ranks = scratch.groups;  // falling, of equal ones the lower group first
+  ranks.clear();
   for (int group = 0; group < routing.groups; ++group) {
     const auto begin = by.begin() + static_cast<ptrdiff_t>(static_cast<size_t>(group) * size);
     double first = kNever;
@@ -53,13 +54,13 @@ std::vector<double> selection(const Routing& routing, const std::vector<double>&
     const size_t group = static_cast<size_t>(ranks[i].second);
     std::fill_n(by.begin() + static_cast<ptrdiff_t>(group * size), size, kNever);
   }
-  return by;
 }
 
 }  // namespace
 
 void choose_experts(const Routing& routing, const float* scores, int64_t count, const float* bias,
-                    std::vector<double>& probabilities, std::vector<ChosenExpert>& chosen) {
+                    RoutingScratch& scratch, std::vector<ChosenExpert>& chosen) {
+  std::vector<double>& probabilities = scratch.probabilities;
   probabilities.assign(static_cast<size_t>(count), 0);
   for (int64_t i = 0; i < count; ++i) {
     const double score = number(scores[i]);
@@ -67,9 +68,11 @@ void choose_experts(const Routing& routing, const float* scores, int64_t count, 
         routing.score == Routing::Score::kSigmoid ? 1 / (1 + std::exp(-score)) : score;
   }
   if (routing.score == Routing::Score::kSoftmax) softmax(scores, count, probabilities);
-  const std::vector<double> by = selection(routing, probabilities, bias);
+  select_by(routing, bias, scratch);
 
-  std::vector<int> order(by.size());
+  const std::vector<double>& by = scratch.by;
+  std::vector<int>& order = scratch.order;
+  order.resize(by.size());
   for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int>(i);
   std::partial_sort(order.begin(), order.begin() + routing.used, order.end(), [&](int a, int b) {
     const double first = by[static_cast<size_t>(a)], second = by[static_cast<size_t>(b)];
@@ -78,7 +81,8 @@ void choose_experts(const Routing& routing, const float* scores, int64_t count, 
   chosen.clear();
   double sum = 0;
   const double top = probabilities[static_cast<size_t>(order[0])];
-  std::vector<double> weights;
+  std::vector<double>& weights = scratch.weights;
+  weights.clear();
   for (int i = 0; i < routing.used; ++i) {
     double weight = probabilities[static_cast<size_t>(order[static_cast<size_t>(i)])];
     if (routing.score == Routing::Score::kSoftmaxOfChosen) weight = std::exp(weight - top);

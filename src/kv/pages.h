@@ -37,8 +37,8 @@ class KvPages {
   Status reserve(SequenceId sequence, int64_t positions);
   // Rollback: frees pages wholly beyond `positions`. Returns the positions that stay valid to
   // append to: fewer than asked when the page at the border is shared, because writing there would
-  // change another sequence's history; none of a
-  // sequence that went round in a ring.
+  // change another sequence's history; none
+  // of a sequence that went round in a ring.
   int64_t truncate(SequenceId sequence, int64_t positions);
   void release(SequenceId sequence);  // a sequence that it does not know is no error
   // Makes `to`, which holds nothing yet, share the pages that wholly lie in the first `positions`

@@ -22,9 +22,16 @@ struct Architecture {
   void (*build)(ProgramBuilder& build, const ModelDescription& model);  // the cut has been checked
 };
 
+// What a decoder's layers have in common.
+struct LayerForm {
+  BlockNorms attention = kAttentionNorms;
+  BlockNorms feed_forward = kFeedForwardNorms;
+  Activation activation = Activation::kSilu;
+};
 // A decoder of layers that are all alike: attention, then a feed-forward or experts, by what the
-// layer has. SiLU, and a norm before each block.
-void build_decoder(ProgramBuilder& build, const ModelDescription& model);
+// layer has.
+void build_layers(ProgramBuilder& build, const ModelDescription& model, const LayerForm& form);
+void build_decoder(ProgramBuilder& build, const ModelDescription& model);  // of the plain form
 
 // The expert_* keys, over what an architecture takes for granted; no experts without their count.
 // `shared_width` may be set before.

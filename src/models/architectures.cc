@@ -242,13 +242,17 @@ Status refuse_companions(const gguf::File& file, std::string_view architecture) 
 
 }  // namespace
 
-void build_decoder(ProgramBuilder& build, const ModelDescription& model) {
+void build_layers(ProgramBuilder& build, const ModelDescription& model, const LayerForm& form) {
   build.embed();
   for (int64_t layer = 0; layer < model.layer_count; ++layer) {
-    build.attention(layer);
-    build.feed_forward_or_mixture(layer, Activation::kSilu);
+    build.attention(layer, form.attention);
+    build.feed_forward_or_mixture(layer, form.activation, form.feed_forward);
   }
   build.head();
+}
+
+void build_decoder(ProgramBuilder& build, const ModelDescription& model) {
+  build_layers(build, model, {});
 }
 
 Status read_mixture(const Hyperparameters& keys, ModelDescription& model, Routing routing) {
@@ -348,15 +352,12 @@ Result<Program> build_program(const ModelDescription& model, const RankCut& cut,
                 gguf::printable(model.architecture), supported_architectures());
   }
   const Latent& latent = model.latent;
-  const std::array<int64_t, kCutKinds.size()> totals = {model.head_count, model.mixture.width,
-                                                        model.mixture.shared_width,
-                                                        model.feed_forward, model.vocabulary_size};
   const int64_t width = latent.rank > 0 ? latent.value : model.head_dimension;
   for (const CutKind kind : kCutKinds) {
     const int64_t unit = kind == CutKind::kHeads        ? head_unit(model, width, model.head_count)
                          : kind == CutKind::kVocabulary ? 1
                                                         : model.cut_unit;
-    SHOAL_TRY(check_range(kind, cut[kind], totals[static_cast<size_t>(kind)], unit));
+    SHOAL_TRY(check_range(kind, cut[kind], cut_total(model, kind), unit));
   }
   ProgramBuilder builder(model, cut, architecture->tensors, context);
   architecture->build(builder, model);

@@ -178,11 +178,10 @@ void set_cuts(const ModelDescription& model, ModelCard& card) {
   heads.unit = model.latent.rank > 0
                    ? heads.finest_unit
                    : queries * head_unit(model, queries * width, model.kv_head_count);
-  for (const auto& [kind, count] : {std::pair{CutKind::kExperts, model.mixture.width},
-                                    std::pair{CutKind::kSharedExpert, model.mixture.shared_width},
-                                    std::pair{CutKind::kFeedForward, model.feed_forward},
-                                    std::pair{CutKind::kVocabulary, model.vocabulary_size}}) {
-    if (count > 0) card[kind] = {.count = count, .unit = kCutUnit, .finest_unit = model.cut_unit};
+  for (const CutKind kind : kCutKinds) {
+    const int64_t count = cut_total(model, kind);
+    if (kind == CutKind::kHeads || count == 0) continue;
+    card[kind] = {.count = count, .unit = kCutUnit, .finest_unit = model.cut_unit};
   }
 }
 

@@ -22,12 +22,9 @@ Status describe_exaone4(const Hyperparameters& keys, ModelDescription& model) {
 }
 
 void build_exaone4(ProgramBuilder& build, const ModelDescription& model) {
-  build.embed();
-  for (int64_t layer = 0; layer < model.layer_count; ++layer) {
-    build.attention(layer, {"", "*.post_attention_norm.weight"});
-    build.feed_forward(layer, Activation::kSilu, {"", "*.post_ffw_norm.weight"});
-  }
-  build.head();
+  build_layers(build, model,
+               {.attention = {"", "*.post_attention_norm.weight"},
+                .feed_forward = {"", "*.post_ffw_norm.weight"}});
 }
 
 }  // namespace

@@ -53,12 +53,7 @@ Status describe_gemma3(const Hyperparameters& keys, ModelDescription& model) {
 }
 
 void build_gemma(ProgramBuilder& build, const ModelDescription& model) {
-  build.embed();
-  for (int64_t layer = 0; layer < model.layer_count; ++layer) {
-    build.attention(layer, kAroundAttention);
-    build.feed_forward(layer, Activation::kGelu, kAroundFeedForward);
-  }
-  build.head();
+  build_layers(build, model, {kAroundAttention, kAroundFeedForward, Activation::kGelu});
 }
 
 }  // namespace

@@ -30,21 +30,13 @@ Status describe_glm4moe(const Hyperparameters& keys, ModelDescription& model) {
 }
 
 void build_glm4(ProgramBuilder& build, const ModelDescription& model) {
-  build.embed();
-  for (int64_t layer = 0; layer < model.layer_count; ++layer) {
-    build.attention(layer, {"*.attn_norm.weight", "*.post_attention_norm.weight"});
-    build.feed_forward(layer, Activation::kSilu, {"*.ffn_norm.weight", "*.post_ffw_norm.weight"});
-  }
-  build.head();
+  build_layers(build, model,
+               {.attention = {"*.attn_norm.weight", "*.post_attention_norm.weight"},
+                .feed_forward = {"*.ffn_norm.weight", "*.post_ffw_norm.weight"}});
 }
 
 void build_glm4moe(ProgramBuilder& build, const ModelDescription& model) {
-  build.embed();
-  for (int64_t layer = 0; layer < model.layer_count; ++layer) {
-    build.attention(layer);
-    build.feed_forward_or_mixture(layer, Activation::kSilu, {"*.post_attention_norm.weight"});
-  }
-  build.head();
+  build_layers(build, model, {.feed_forward = {"*.post_attention_norm.weight"}});
 }
 
 }  // namespace

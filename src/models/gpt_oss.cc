@@ -29,12 +29,9 @@ Status describe_gpt_oss(const Hyperparameters& keys, ModelDescription& model) {
 }
 
 void build_gpt_oss(ProgramBuilder& build, const ModelDescription& model) {
-  build.embed();
-  for (int64_t layer = 0; layer < model.layer_count; ++layer) {
-    build.attention(layer);
-    build.mixture(layer, Activation::kCappedSilu, {"*.post_attention_norm.weight"});
-  }
-  build.head();
+  build_layers(
+      build, model,
+      {.feed_forward = {"*.post_attention_norm.weight"}, .activation = Activation::kCappedSilu});
 }
 
 }  // namespace

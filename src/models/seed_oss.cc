@@ -15,12 +15,7 @@ Status describe_seed_oss(const Hyperparameters& keys, ModelDescription& model) {
 }
 
 void build_seed_oss(ProgramBuilder& build, const ModelDescription& model) {
-  build.embed();
-  for (int64_t layer = 0; layer < model.layer_count; ++layer) {
-    build.attention(layer);
-    build.feed_forward(layer, Activation::kSilu, {"*.post_attention_norm.weight"});
-  }
-  build.head();
+  build_layers(build, model, {.feed_forward = {"*.post_attention_norm.weight"}});
 }
 
 }  // namespace

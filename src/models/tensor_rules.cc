@@ -44,14 +44,25 @@ Status check_tensor(const gguf::File& file, const ModelDescription& model, const
   return {};
 }
 
-// Of a layer behind those that run.
-bool is_unused(const ModelDescription& model, std::string_view tensor) {
-  if (model.unused_layers == 0 || !tensor.starts_with("blk.")) return false;
+// "blk.N.rest", apart.
+struct LayerName {
+  int64_t layer;
+  std::string_view rest;
+};
+std::optional<LayerName> layer_of(std::string_view tensor) {
+  if (!tensor.starts_with("blk.")) return std::nullopt;
   int64_t layer = -1;
   const char* end = tensor.data() + tensor.size();
   const auto [stop, error] = std::from_chars(tensor.data() + 4, end, layer);
-  if (error != std::errc() || stop == end || *stop != '.') return false;
-  return layer >= model.layer_count && layer < model.layer_count + model.unused_layers;
+  if (error != std::errc() || stop == end || *stop != '.') return std::nullopt;
+  return LayerName{layer, std::string_view(stop + 1, end)};
+}
+
+// Of a layer behind those that run.
+bool is_unused(const ModelDescription& model, std::string_view tensor) {
+  const auto named = layer_of(tensor);
+  return named && named->layer >= model.layer_count &&
+         named->layer < model.layer_count + model.unused_layers;
 }
 
 // The first layer that a rule speaks of.
@@ -144,6 +155,23 @@ int64_t extent_size(Extent extent, const ModelDescription& model) {
   return 0;
 }
 
+int64_t cut_total(const ModelDescription& model, CutKind kind) {
+  switch (kind) {
+    case CutKind::kHeads:
+      return model.head_count;
+    case CutKind::kExperts:
+      return model.mixture.width;
+    case CutKind::kSharedExpert:
+      return model.mixture.shared_width;
+    case CutKind::kFeedForward:
+      return model.feed_forward;
+    case CutKind::kVocabulary:
+      return model.vocabulary_size;
+  }
+  SHOAL_CHECK(false);
+  return 0;
+}
+
 std::optional<CutKind> extent_kind(Extent extent) {
   switch (extent) {
     case Extent::kHeads:
@@ -224,10 +252,10 @@ std::optional<RuleMatch> match_rule(std::span<const TensorRule> rules, std::stri
   int64_t layer = -1;
   std::string_view rest = tensor;
   if (rest.starts_with("blk.")) {
-    const char* end = rest.data() + rest.size();
-    const auto [stop, error] = std::from_chars(rest.data() + 4, end, layer);
-    if (error != std::errc() || stop == end || *stop != '.') return std::nullopt;
-    rest = std::string_view(stop + 1, end);
+    const auto named = layer_of(tensor);
+    if (!named) return std::nullopt;
+    layer = named->layer;
+    rest = named->rest;
     if (layer < 0 ||
         tensor_name(TensorRule{"*.", Extent::kOne, Extent::kOne}, layer).size() + rest.size() !=
             tensor.size()) {

@@ -88,6 +88,9 @@ std::vector<std::string> present_rules(const gguf::File& file, const ModelDescri
 Status check_tensors(const gguf::File& file, const ModelDescription& model,
                      std::span<const TensorRule> rules);
 
+// How much of a kind the model has; 0: none.
+int64_t cut_total(const ModelDescription& model, CutKind kind);
+
 // Columns of quantised tensors are cut in blocks of so many.
 inline constexpr int64_t kCutUnit = 32;
 // The least number of heads of `width` columns, up to `head_count`, that fills the model's units.

@@ -15,14 +15,17 @@ struct PartCost {
   double multiply_adds = 0;  // per row
 };
 
+double weights_per_byte(const ModelCard& card) {
+  return static_cast<double>(card.parameter_count) /
+         static_cast<double>(std::max<uint64_t>(1, card.file_bytes));
+}
+
 // Every kind of part is read once a step; a row of a matrix of its costs as many multiplications as
 // it has bytes, at the type's bits per weight.
 PartCost part_cost(const ModelCard& card, const RankCut& cut, CutKind kind) {
   const auto count = static_cast<double>(cut[kind].size());
-  const double weights_per_byte = static_cast<double>(card.parameter_count) /
-                                  static_cast<double>(std::max<uint64_t>(1, card.file_bytes));
   const double read = count * static_cast<double>(card[kind].read_bytes_each);
-  return {read, read * weights_per_byte};
+  return {read, read * weights_per_byte(card)};
 }
 
 PartCost attention_cost(const ModelCard& card, const RankCut& cut, KvType kv_type) {
@@ -30,11 +33,9 @@ PartCost attention_cost(const ModelCard& card, const RankCut& cut, KvType kv_typ
   const auto kv_heads = static_cast<double>(
       kv_heads_of(cut[CutKind::kHeads], card.head_count, card.kv_head_count).size());
   const double kv_weights = kv_heads * static_cast<double>(card.kv_weight_bytes_each);
-  const double weights_per_byte = static_cast<double>(card.parameter_count) /
-                                  static_cast<double>(std::max<uint64_t>(1, card.file_bytes));
   cost.read_bytes += kv_weights + static_cast<double>(kv_bytes(card, cut, kv_type,
                                                                kReferencePromptTokens, kStepRows));
-  cost.multiply_adds += kv_weights * weights_per_byte;
+  cost.multiply_adds += kv_weights * weights_per_byte(card);
   // On average half the history, once for scores and once for values.
   for (const CacheFacts& cache : card.caches) {
     cost.multiply_adds += static_cast<double>(cut[CutKind::kHeads].size()) *
