@@ -192,6 +192,8 @@ void add_sampling(CLI::App& run, Json& fields) {
            one.help)
         ->check(CLI::Range(one.lowest, one.highest));
   }
+  std::vector<std::string_view> order;
+  for (const Sampler sampler : default_samplers()) order.push_back(sampler_name(sampler));
   using Words = std::vector<std::string>;
   run.add_option_function<Words>(
          "--dry-sequence-breaker",
@@ -200,9 +202,8 @@ void add_sampling(CLI::App& run, Json& fields) {
       ->allow_extra_args(false);
   run.add_option_function<Words>(
          "--samplers", [&fields](const Words& names) { fields["samplers"] = names; },
-         "Their order; one not named is not applied (default: "
-         "penalties,dry,top_n_sigma,top_k,typ_p,"
-         "top_p,min_p,xtc,temperature)")
+         fmt::format("Their order; one not named is not applied (default: {})",
+                     fmt::join(order, ",")))
       ->allow_extra_args(false)
       ->check([](const std::string& name) {
         const auto known = samplers_named(std::span(&name, 1));
