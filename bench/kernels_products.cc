@@ -97,13 +97,16 @@ struct Setup {
       table.quantise(x.data(), count * kColumns, codes.data(), blocks.data());
     }
     out.resize(static_cast<size_t>(count * view.rows));
+    scratch =
+        *MemoryRegion::create(static_cast<uint64_t>(kProductScratchBytes * threads), "the bench");
   }
   void multiply() {
     const InputRows input = {x.data(), kColumns, codes.data(), blocks.data(), kColumns / kSubBlock};
     const int64_t units = view.rows / table.row_unit, threads = pool.thread_count();
     const auto job = [&](int index) {
-      table.product(view.type)(view, input, count, units * index / threads,
-                               units * (index + 1) / threads, out.data(), view.rows);
+      table.product(view.type)(
+          view, input, count, units * index / threads, units * (index + 1) / threads,
+          scratch.data() + index * kProductScratchBytes, out.data(), view.rows);
     };
     pool.run(std::ref(job));
     benchmark::DoNotOptimize(out.data());
@@ -112,7 +115,7 @@ struct Setup {
   ThreadPool pool;
   int64_t count;
   PackedMatrix packed;
-  MemoryRegion region;
+  MemoryRegion region, scratch;
   MatrixView view;
   std::vector<float> x, out;
   std::vector<int8_t> codes;

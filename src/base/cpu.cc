@@ -21,7 +21,7 @@ namespace {
 
 constexpr std::array kIsas = {Isa::kReference, Isa::kAvx2, Isa::kAvx512, Isa::kAmx};
 // Those that src/kernels has a table for.
-constexpr std::array kIsasWithKernels = {Isa::kReference, Isa::kAvx2};
+constexpr std::array kIsasWithKernels = {Isa::kReference, Isa::kAvx2, Isa::kAvx512};
 
 bool has_kernels(Isa isa) {
   return std::ranges::count(kIsasWithKernels, isa) > 0;

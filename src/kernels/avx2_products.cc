@@ -1,9 +1,5 @@
 // Products of interleaved weights by AVX2, FMA and F16C.
 //
-// Decode is bound by memory, so what matters is how bytes arrive: the row groups of a call are cut
-// into four contiguous quarters that advance together piece by piece, and each piece's work fetches
-// the lines of the next piece of its own quarter, about three pieces' time ahead.
-//
 // Weights are unsigned bytes for vpmaddubsw, activations signed ones: as many products are summed
 // in int16 as it has room for, which each type's largest code decides (Codes::kRun). vpmaddwd then
 // adds the pairs and multiplies what coarse codes gave by kFineSteps, so that one int32 holds both
@@ -18,21 +14,13 @@
 #include <cstring>
 
 #include "kernels/interleaved.h"
+#include "kernels/product_walk.h"
 
 namespace shoal::kernels {
 namespace {
 
-constexpr int kStreams = 4;
 constexpr int kFloatRows = 4;  // rows of input per pass over a piece: what 16 registers allow
 constexpr int kCodeRows = 2;   // the same for rows of codes, which have two levels
-
-// Pointers to M rows of input, already at the piece's first column.
-template <int M>
-struct Rows {
-  const float* x[M];
-  const int8_t* codes[M];
-  const BlockSums* blocks[M];
-};
 
 inline __m256i load(const uint8_t* p) {
   return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
@@ -60,11 +48,6 @@ inline __m256i pairs_of_bytes(__m128i bytes, int half) {
 inline __m256 floats_of_bytes(__m128i bytes, int half) {
   const __m128i eight = half == 0 ? bytes : _mm_unpackhi_epi64(bytes, bytes);
   return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(eight));
-}
-
-// Fetches the lines of [at, end) and moves on.
-inline void fetch_until(const uint8_t*& at, const uint8_t* end) {
-  for (; at < end; at += 64) _mm_prefetch(reinterpret_cast<const char*>(at), _MM_HINT_T0);
 }
 
 // --- codes ---
@@ -161,11 +144,11 @@ struct Codes {
 };
 
 // Adds the products of M rows with sub-block b, times scale(level, part, half), whose lanes are
-// pairs of int16: part 0 are the first 16 columns, 1 the last, 0 too where a run has both. With one
-// sum for both levels, the scale of the coarse one has the factor kFineSteps.
-template <ElementType kType, int M, int kSumLevels, class Scale>
+// pairs of int16: part 0 are the first 16 columns, 1 the last, 0 too where a run has both. The
+// scale of the coarse level has the factor kFineSteps.
+template <ElementType kType, int M, int kSumParts, class Scale>
 inline void add_products(const Codes<kType>& codes, const Rows<M>& in, int64_t b,
-                         const Scale& scale, __m256i (&dot)[M][kSumLevels][2]) {
+                         const Scale& scale, __m256i (&dot)[M][kSumParts][2]) {
   constexpr int kRun = Codes<kType>::kRun;
   const auto run = [&](int first) __attribute__((always_inline)) {
     __m256i sums[M][2][2];  // [row][level][half]
@@ -182,7 +165,7 @@ inline void add_products(const Codes<kType>& codes, const Rows<M>& in, int64_t b
             const __m256i product = Codes<kType>::times(w[half], x);
             sum = k == 0 ? product : _mm256_add_epi16(sum, product);
             if (k < kRun - 1) continue;
-            __m256i& to = dot[m][kSumLevels == 1 ? 0 : level][half];
+            __m256i& to = dot[m][kSumParts == 1 ? 0 : part][half];
             to = _mm256_add_epi32(to, _mm256_madd_epi16(sum, scale(level, part, half)));
           }
         }
@@ -198,20 +181,7 @@ inline void add_products(const Codes<kType>& codes, const Rows<M>& in, int64_t b
   }
 }
 
-template <int M>
-inline void load_sums(const float (*sums)[16], __m256 (&acc)[M][2]) {
-  for (int m = 0; m < M; ++m) {
-    for (int half = 0; half < 2; ++half) acc[m][half] = _mm256_loadu_ps(sums[m] + 8 * half);
-  }
-}
-template <int M>
-inline void store_sums(const __m256 (&acc)[M][2], float (*sums)[16]) {
-  for (int m = 0; m < M; ++m) {
-    for (int half = 0; half < 2; ++half) _mm256_storeu_ps(sums[m] + 8 * half, acc[m][half]);
-  }
-}
-
-// --- formats: one piece of 16 rows times M rows of input; sums[m][lane] go on ---
+// --- formats (product_walk.h) ---
 
 // Types whose scales are floats for each 32 columns, stored so or, of IQ4_XS, made of two.
 template <ElementType kElement>
@@ -219,8 +189,7 @@ struct FloatScales {
   static constexpr ElementType kType = kElement;
   static constexpr const TypeForm& kForm = type_form(kType);
   static constexpr int kSums = 16, kRowBlock = kCodeRows;
-  static constexpr int64_t kStep = kPieceColumns;
-  static constexpr int64_t kSubBlockBytes = piece_offsets(kType, kPieceColumns).total / 8;
+  static constexpr bool kPaired = false;
   using Weights = Codes<kType>;
   static_assert(int64_t{32} * Weights::kLargest * 127 * (kFineSteps + 1) +
                     int64_t{32} * Weights::kCenter * 127 * (kFineSteps + 1) <
@@ -243,38 +212,36 @@ struct FloatScales {
   }
 
   template <int M>
-  static void piece(const uint8_t* p, int64_t columns, const Rows<M>& in, float (*sums)[kSums]) {
-    const PieceOffsets at = piece_offsets(kType, columns);
-    const uint8_t* ahead = p + at.total;
+  static void sub_block(const uint8_t* p, const PieceOffsets& at, int64_t, int64_t b,
+                        const Rows<M>& in, float (*state)[kSums]) {
     const __m256i steps[2] = {_mm256_set1_epi16(kFineSteps), _mm256_set1_epi16(1)};
-    __m256 acc[M][2];
-    load_sums(sums, acc);
-    for (int64_t b = 0; b < columns / kSubBlock; ++b) {
-      fetch_until(ahead, p + at.total + (b + 1) * kSubBlockBytes);
-      __m256i dot[M][1][2];
-      for (int m = 0; m < M; ++m) {  // codes stand for code - center
-        const int begin = -Weights::kCenter * in.blocks[m][b].sum;
-        dot[m][0][0] = dot[m][0][1] = _mm256_set1_epi32(begin);
-      }
-      add_products<kType>(
-          Weights(p, at, b), in, b, [&](int level, int, int) { return steps[level]; }, dot);
-      for (int half = 0; half < 2; ++half) {
-        const __m256 d = scales(p, at, b, half);
-        for (int m = 0; m < M; ++m) {
-          const BlockSums& block = in.blocks[m][b];
-          // The activations' scale first: d may be close to the smallest of floats.
-          const __m256 value =
-              _mm256_mul_ps(_mm256_cvtepi32_ps(dot[m][0][half]), _mm256_set1_ps(block.scale));
-          acc[m][half] = _mm256_fmadd_ps(value, d, acc[m][half]);
-          if constexpr (kForm.minimum) {
-            acc[m][half] = _mm256_fmadd_ps(halves(p + at.m + 32 * b + 16 * half),
-                                           _mm256_set1_ps(block.weighted_sum), acc[m][half]);
-          }
+    __m256i dot[M][1][2];
+    for (int m = 0; m < M; ++m) {  // codes stand for code - center
+      const int begin = -Weights::kCenter * in.blocks[m][b].sum;
+      dot[m][0][0] = dot[m][0][1] = _mm256_set1_epi32(begin);
+    }
+    add_products<kType>(
+        Weights(p, at, b), in, b, [&](int level, int, int) { return steps[level]; }, dot);
+    for (int half = 0; half < 2; ++half) {
+      const __m256 d = scales(p, at, b, half);
+      for (int m = 0; m < M; ++m) {
+        const BlockSums& block = in.blocks[m][b];
+        float* sum = state[m] + 8 * half;
+        // The activations' scale first: d may be close to the smallest of floats.
+        const __m256 value =
+            _mm256_mul_ps(_mm256_cvtepi32_ps(dot[m][0][half]), _mm256_set1_ps(block.scale));
+        __m256 acc = _mm256_fmadd_ps(value, d, _mm256_load_ps(sum));
+        if constexpr (kForm.minimum) {
+          acc = _mm256_fmadd_ps(halves(p + at.m + 32 * b + 16 * half),
+                                _mm256_set1_ps(block.weighted_sum), acc);
         }
+        _mm256_store_ps(sum, acc);
       }
     }
-    store_sums(acc, sums);
   }
+  template <int M>
+  static void finish(const uint8_t*, const PieceOffsets&, int64_t, const Rows<M>&,
+                     float (*)[kSums]) {}
 };
 
 // Types whose scales are integers for each 32 or 16 columns, times floats for each 256.
@@ -282,9 +249,8 @@ template <ElementType kElement>
 struct IntegerScales {
   static constexpr ElementType kType = kElement;
   static constexpr const TypeForm& kForm = type_form(kType);
-  static constexpr int kSums = 16, kRowBlock = kCodeRows;
-  static constexpr int64_t kStep = kPieceColumns;
-  static constexpr int64_t kSubBlockBytes = piece_offsets(kType, kPieceColumns).total / 8;
+  static constexpr int kSums = 32, kRowBlock = kCodeRows;
+  static constexpr bool kPaired = false;
   using Weights = Codes<kType>;
 
   static constexpr bool kTwoScales = Weights::kTwoScales;
@@ -292,15 +258,18 @@ struct IntegerScales {
                                        : kForm.sub_scales == SubScales::kSixBitsPer16 ? 32
                                        : kForm.sub_scales == SubScales::kPer16        ? 128
                                                                                       : 63;
-  // Both levels in one int32, where it has room; otherwise they meet as floats.
-  static constexpr int64_t kLargestDot =
-      int64_t{32} * (Weights::kLargest + Weights::kCenter) * 127 * kLargestScale;
-  static constexpr bool kOneSum = kLargestDot * (kFineSteps + 1) < int64_t{1} << 31;
-  static constexpr int kSumLevels = kOneSum ? 1 : 2;
-  static constexpr int kCoarseSteps = kOneSum ? kFineSteps : 1;
-  static_assert(kLargestDot < int64_t{1} << 31);
-  static_assert(kLargestScale * kCoarseSteps <= 32767);
-  static_assert(Weights::kCenter * kLargestScale * kCoarseSteps <= 32767);
+  // Both levels in one int32: of a sub-block, or of each half where that has no room. What codes
+  // and centers add up to may pass the ends on its way and comes back.
+  static constexpr int64_t kLargestValue = Weights::kLargest - Weights::kCenter > Weights::kCenter
+                                               ? Weights::kLargest - Weights::kCenter
+                                               : Weights::kCenter;
+  static constexpr int64_t kLargestStep = 127 * kFineSteps + kFineSteps / 2;
+  static constexpr bool kOneSum = 32 * kLargestValue * kLargestScale * kLargestStep < int64_t{1}
+                                                                                          << 31;
+  static constexpr int kSumParts = kOneSum ? 1 : 2;
+  static_assert(32 / kSumParts * kLargestValue * kLargestScale * kLargestStep < int64_t{1} << 31);
+  static_assert(kOneSum || kTwoScales);
+  static_assert(kLargestScale * kFineSteps <= 32767);
 
   // 16 rows' scales of the first and the last 16 columns.
   static void scale_bytes(const uint8_t* p, const PieceOffsets& at, int64_t columns, int64_t b,
@@ -347,8 +316,8 @@ struct IntegerScales {
   }
 
   template <int M>
-  static void add_minima(const uint8_t* p, const PieceOffsets& at, int64_t n, const Rows<M>& in,
-                         int half, __m256 (&acc)[M]) {
+  static void subtract_minima(const uint8_t* p, const PieceOffsets& at, int64_t n,
+                              const Rows<M>& in, int half, float (*state)[kSums]) {
     __m256 offset[M];
     for (int m = 0; m < M; ++m) offset[m] = _mm256_setzero_ps();
     for (int64_t b = 0; b < n; ++b) {
@@ -373,79 +342,75 @@ struct IntegerScales {
       }
     }
     const __m256 dmin = halves(p + at.m + 16 * half);
-    for (int m = 0; m < M; ++m) acc[m] = _mm256_fnmadd_ps(dmin, offset[m], acc[m]);
+    for (int m = 0; m < M; ++m) {
+      float* sum = state[m] + 8 * half;
+      _mm256_store_ps(sum, _mm256_fnmadd_ps(dmin, offset[m], _mm256_load_ps(sum)));
+    }
   }
 
   template <int M>
-  static void piece(const uint8_t* p, int64_t columns, const Rows<M>& in, float (*sums)[kSums]) {
-    const PieceOffsets at = piece_offsets(kType, columns);
-    const int64_t n = columns / kSubBlock;
-    const uint8_t* ahead = p + at.total;
-    __m256 scaled[M][2];
-    for (int m = 0; m < M; ++m) scaled[m][0] = scaled[m][1] = _mm256_setzero_ps();
-    for (int64_t b = 0; b < n; ++b) {
-      fetch_until(ahead, p + at.total + (b + 1) * kSubBlockBytes);
-      __m128i bytes[2];
-      scale_bytes(p, at, columns, b, bytes);
-      __m256i factors[2][2][2];  // [level][part][half]
-      for (int part = 0; part < (kTwoScales ? 2 : 1); ++part) {
-        for (int half = 0; half < 2; ++half) {
-          const __m256i fine = pairs_of_bytes(bytes[part], half);
-          factors[1][part][half] = fine;
-          factors[0][part][half] =
-              kOneSum ? _mm256_mullo_epi16(fine, _mm256_set1_epi16(kFineSteps)) : fine;
-        }
-      }
-      __m256i dot[M][kSumLevels][2];
-      begin_sums(factors, in, b, dot);
-      add_products<kType>(
-          Weights(p, at, b), in, b,
-          [&](int level, int part, int half) {
-            return factors[level][kTwoScales ? part : 0][half];
-          },
-          dot);
-      for (int m = 0; m < M; ++m) {
-        for (int half = 0; half < 2; ++half) {
-          __m256 steps = _mm256_cvtepi32_ps(dot[m][0][half]);
-          if constexpr (!kOneSum) {
-            steps = _mm256_fmadd_ps(steps, _mm256_set1_ps(static_cast<float>(kFineSteps)),
-                                    _mm256_cvtepi32_ps(dot[m][1][half]));
-          }
-          scaled[m][half] =
-              _mm256_fmadd_ps(steps, _mm256_set1_ps(in.blocks[m][b].scale), scaled[m][half]);
-        }
+  static void sub_block(const uint8_t* p, const PieceOffsets& at, int64_t columns, int64_t b,
+                        const Rows<M>& in, float (*state)[kSums]) {
+    __m128i bytes[2];
+    scale_bytes(p, at, columns, b, bytes);
+    __m256i factors[2][2][2];  // [level][part][half]
+    for (int part = 0; part < (kTwoScales ? 2 : 1); ++part) {
+      for (int half = 0; half < 2; ++half) {
+        const __m256i fine = pairs_of_bytes(bytes[part], half);
+        factors[1][part][half] = fine;
+        factors[0][part][half] = _mm256_mullo_epi16(fine, _mm256_set1_epi16(kFineSteps));
       }
     }
+    __m256i dot[M][kSumParts][2];
+    begin_sums(factors[1], in, b, dot);
+    add_products<kType>(
+        Weights(p, at, b), in, b,
+        [&](int level, int part, int half) { return factors[level][kTwoScales ? part : 0][half]; },
+        dot);
+    for (int m = 0; m < M; ++m) {
+      const __m256 scale = _mm256_set1_ps(in.blocks[m][b].scale);
+      for (int half = 0; half < 2; ++half) {
+        float* scaled = state[m] + 16 + 8 * half;
+        __m256 acc = _mm256_load_ps(scaled);
+        for (int part = 0; part < kSumParts; ++part)
+          acc = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot[m][part][half]), scale, acc);
+        _mm256_store_ps(scaled, acc);
+      }
+    }
+  }
+
+  template <int M>
+  static void finish(const uint8_t* p, const PieceOffsets& at, int64_t columns, const Rows<M>& in,
+                     float (*state)[kSums]) {
     for (int half = 0; half < 2; ++half) {
-      __m256 acc[M];
       const __m256 d = halves(p + at.d + 16 * half);
       for (int m = 0; m < M; ++m) {
-        acc[m] = _mm256_fmadd_ps(d, scaled[m][half], _mm256_loadu_ps(sums[m] + 8 * half));
+        float* sum = state[m] + 8 * half;
+        _mm256_store_ps(sum, _mm256_fmadd_ps(d, _mm256_load_ps(sum + 16), _mm256_load_ps(sum)));
+        _mm256_store_ps(sum + 16, _mm256_setzero_ps());
       }
-      if constexpr (kForm.minimum) add_minima(p, at, n, in, half, acc);
-      for (int m = 0; m < M; ++m) _mm256_storeu_ps(sums[m] + 8 * half, acc[m]);
+      if constexpr (kForm.minimum) subtract_minima(p, at, columns / kSubBlock, in, half, state);
     }
   }
 
  private:
   // Codes stand for code - center: sums begin at -center times the scaled sums of the activations.
   template <int M>
-  static void begin_sums(const __m256i (&factors)[2][2][2], const Rows<M>& in, int64_t b,
-                         __m256i (&dot)[M][kSumLevels][2]) {
+  static void begin_sums(const __m256i (&scales)[2][2], const Rows<M>& in, int64_t b,
+                         __m256i (&dot)[M][kSumParts][2]) {
     for (int half = 0; half < 2; ++half) {
       for (int m = 0; m < M; ++m) {
-        for (int level = 0; level < kSumLevels; ++level)
-          dot[m][level][half] = _mm256_setzero_si256();
+        for (int part = 0; part < kSumParts; ++part) dot[m][part][half] = _mm256_setzero_si256();
       }
       if constexpr (Weights::kCenter != 0) {
-        for (int level = 0; level < 2; ++level) {
-          const __m256i both =
-              _mm256_blend_epi16(factors[level][0][half], factors[level][kTwoScales][half], 0xaa);
-          const __m256i numbers = _mm256_mullo_epi16(both, _mm256_set1_epi16(-Weights::kCenter));
+        for (int part = 0; part < 2; ++part) {
+          const __m256i scale = _mm256_srai_epi32(scales[kTwoScales ? part : 0][half], 16);
           for (int m = 0; m < M; ++m) {
-            __m256i& to = dot[m][kOneSum ? 0 : level][half];
-            const __m256i sums = half_sums(in.blocks[m][b], level);
-            to = _mm256_add_epi32(to, _mm256_madd_epi16(numbers, sums));
+            const BlockSums& block = in.blocks[m][b];
+            const int steps = kFineSteps * block.half_sums[0][part] + block.half_sums[1][part];
+            __m256i& to = dot[m][kOneSum ? 0 : part][half];
+            to = _mm256_add_epi32(
+                to, _mm256_mullo_epi32(scale, _mm256_set1_epi32(-Weights::kCenter * steps)));
           }
         }
       }
@@ -458,7 +423,7 @@ template <ElementType kElement>
 struct Floats {
   static constexpr ElementType kType = kElement;
   static constexpr int kSums = 32, kRowBlock = kFloatRows;
-  static constexpr int64_t kStep = 64;  // 2 or 4 KB: two halves of four quarters stay in L1
+  static constexpr bool kPaired = true;
 
   struct Pair {
     __m256 even, odd;
@@ -487,146 +452,77 @@ struct Floats {
   }
 
   template <int M>
-  static void piece(const uint8_t* p, int64_t columns, const Rows<M>& in, float (*sums)[kSums]) {
-    const int64_t bytes = piece_offsets(kType, columns).total;
-    const uint8_t* ahead = p + bytes;
+  static void sub_block(const uint8_t* p, const PieceOffsets&, int64_t columns, int64_t b,
+                        const Rows<M>& in, float (*state)[kSums]) {
+    const int64_t begin = b * kSubBlock;
+    const int64_t end = begin + kSubBlock < columns ? begin + kSubBlock : columns;
     for (int half = 0; half < 2; ++half) {
       __m256 even[M], odd[M];
       for (int m = 0; m < M; ++m) {
-        even[m] = _mm256_loadu_ps(sums[m] + 8 * half);
-        odd[m] = _mm256_loadu_ps(sums[m] + 16 + 8 * half);
+        even[m] = _mm256_load_ps(state[m] + 8 * half);
+        odd[m] = _mm256_load_ps(state[m] + 16 + 8 * half);
       }
-      int64_t c = 0;
-      for (; c + 1 < columns; c += 2) {
-        if (half == 0)
-          fetch_until(ahead, p + bytes + (c + 2) * (kType == ElementType::kF32 ? 64 : 32));
+      int64_t c = begin;
+      for (; c + 1 < end; c += 2) {
         const Pair w = columns_at(p, c, half);
         for (int m = 0; m < M; ++m) {
           even[m] = _mm256_fmadd_ps(w.even, _mm256_set1_ps(in.x[m][c]), even[m]);
           odd[m] = _mm256_fmadd_ps(w.odd, _mm256_set1_ps(in.x[m][c + 1]), odd[m]);
         }
       }
-      if (c < columns) {
+      if (c < end) {
         const __m256 w = column_at(p, c, half);
         for (int m = 0; m < M; ++m) {
           even[m] = _mm256_fmadd_ps(w, _mm256_set1_ps(in.x[m][c]), even[m]);
         }
       }
       for (int m = 0; m < M; ++m) {
-        _mm256_storeu_ps(sums[m] + 8 * half, even[m]);
-        _mm256_storeu_ps(sums[m] + 16 + 8 * half, odd[m]);
+        _mm256_store_ps(state[m] + 8 * half, even[m]);
+        _mm256_store_ps(state[m] + 16 + 8 * half, odd[m]);
       }
     }
   }
+  template <int M>
+  static void finish(const uint8_t*, const PieceOffsets&, int64_t, const Rows<M>&,
+                     float (*)[kSums]) {}
 };
-
-// --- the walk over groups, rows and pieces ---
-
-void store_group(const MatrixView& matrix, int64_t group, const float* sums, int sum_count,
-                 float* out) {
-  float values[kGroupRows];
-  for (int r = 0; r < kGroupRows; ++r) {
-    values[r] = sum_count == 32 ? sums[r] + sums[16 + r] : sums[r];
-  }
-  const int64_t left = matrix.rows - group * kGroupRows;
-  const int64_t count = left < kGroupRows ? left : kGroupRows;
-  std::memcpy(out + group * kGroupRows, values, static_cast<size_t>(count) * sizeof(float));
-}
-
-// M rows of input times up to four groups.
-template <class Format, int M>
-void times_groups(const MatrixView& matrix, const InputRows& input, int64_t first_row,
-                  const int64_t* groups, int group_count, float* out, int64_t out_stride) {
-  alignas(32) float sums[kStreams][M][Format::kSums];
-  std::memset(sums, 0, sizeof sums);
-  const uint8_t* p[kStreams];
-  for (int s = 0; s < group_count; ++s) p[s] = matrix.bytes + groups[s] * matrix.unit_bytes;
-  for (int64_t i = 0; i < matrix.piece_count; ++i) {
-    const ColumnPiece& piece = matrix.pieces[i];
-    for (int64_t done = 0; done < piece.count; done += Format::kStep) {
-      const int64_t left = piece.count - done;
-      const int64_t columns = left < Format::kStep ? left : Format::kStep;
-      const int64_t first_column = piece.first + done;
-      Rows<M> rows;
-      for (int m = 0; m < M; ++m) {
-        const int64_t row = first_row + m,
-                      block = row * input.block_stride + first_column / kSubBlock;
-        rows.x[m] = input.values + row * input.value_stride + first_column;
-        rows.codes[m] = input.codes + block * kCodeBytes;
-        rows.blocks[m] = input.blocks + block;
-      }
-      const int64_t bytes = piece_offsets(Format::kType, columns).total;
-      for (int s = 0; s < group_count; ++s) {
-        Format::template piece<M>(p[s], columns, rows, sums[s]);
-        p[s] += bytes;
-      }
-    }
-  }
-  for (int s = 0; s < group_count; ++s) {
-    for (int m = 0; m < M; ++m) {
-      store_group(matrix, groups[s], sums[s][m], Format::kSums, out + (first_row + m) * out_stride);
-    }
-  }
-}
-
-template <class Format>
-void product(const MatrixView& matrix, const InputRows& input, int64_t input_rows,
-             int64_t unit_begin, int64_t unit_end, float* out, int64_t out_stride) {
-  const int64_t quarter = (unit_end - unit_begin + kStreams - 1) / kStreams;
-  for (int64_t step = 0; step < quarter; ++step) {
-    int64_t groups[kStreams];
-    int count = 0;
-    for (int64_t s = 0; s < kStreams; ++s) {
-      const int64_t group = unit_begin + s * quarter + step;
-      if (group < unit_end) groups[count++] = group;
-    }
-    constexpr int kBlock = Format::kRowBlock;
-    int64_t row = 0;
-    for (; row + kBlock <= input_rows; row += kBlock) {
-      times_groups<Format, kBlock>(matrix, input, row, groups, count, out, out_stride);
-    }
-    for (; row < input_rows; ++row) {
-      times_groups<Format, 1>(matrix, input, row, groups, count, out, out_stride);
-    }
-  }
-}
 
 }  // namespace
 
 Product avx2_product(ElementType type) {
   switch (type) {
     case ElementType::kF32:
-      return product<Floats<ElementType::kF32>>;
+      return walk_product<Floats<ElementType::kF32>>;
     case ElementType::kF16:
-      return product<Floats<ElementType::kF16>>;
+      return walk_product<Floats<ElementType::kF16>>;
     case ElementType::kBF16:
-      return product<Floats<ElementType::kBF16>>;
+      return walk_product<Floats<ElementType::kBF16>>;
     case ElementType::kQ8_0:
-      return product<FloatScales<ElementType::kQ8_0>>;
+      return walk_product<FloatScales<ElementType::kQ8_0>>;
     case ElementType::kQ4_0:
-      return product<FloatScales<ElementType::kQ4_0>>;
+      return walk_product<FloatScales<ElementType::kQ4_0>>;
     case ElementType::kQ4_1:
-      return product<FloatScales<ElementType::kQ4_1>>;
+      return walk_product<FloatScales<ElementType::kQ4_1>>;
     case ElementType::kQ5_0:
-      return product<FloatScales<ElementType::kQ5_0>>;
+      return walk_product<FloatScales<ElementType::kQ5_0>>;
     case ElementType::kQ5_1:
-      return product<FloatScales<ElementType::kQ5_1>>;
+      return walk_product<FloatScales<ElementType::kQ5_1>>;
     case ElementType::kIQ4_NL:
-      return product<FloatScales<ElementType::kIQ4_NL>>;
+      return walk_product<FloatScales<ElementType::kIQ4_NL>>;
     case ElementType::kIQ4_XS:
-      return product<FloatScales<ElementType::kIQ4_XS>>;
+      return walk_product<FloatScales<ElementType::kIQ4_XS>>;
     case ElementType::kMXFP4:
-      return product<FloatScales<ElementType::kMXFP4>>;
+      return walk_product<FloatScales<ElementType::kMXFP4>>;
     case ElementType::kQ2_K:
-      return product<IntegerScales<ElementType::kQ2_K>>;
+      return walk_product<IntegerScales<ElementType::kQ2_K>>;
     case ElementType::kQ3_K:
-      return product<IntegerScales<ElementType::kQ3_K>>;
+      return walk_product<IntegerScales<ElementType::kQ3_K>>;
     case ElementType::kQ4_K:
-      return product<IntegerScales<ElementType::kQ4_K>>;
+      return walk_product<IntegerScales<ElementType::kQ4_K>>;
     case ElementType::kQ5_K:
-      return product<IntegerScales<ElementType::kQ5_K>>;
+      return walk_product<IntegerScales<ElementType::kQ5_K>>;
     case ElementType::kQ6_K:
-      return product<IntegerScales<ElementType::kQ6_K>>;
+      return walk_product<IntegerScales<ElementType::kQ6_K>>;
   }
   return nullptr;
 }

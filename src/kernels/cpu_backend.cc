@@ -97,6 +97,9 @@ class CpuBackend final : public Backend {
   Status execute(const Gather& op, const StepBatch& batch);
 
   InputRows project_input(const Project& op, int64_t rows);
+  uint8_t* product_scratch(int thread) const {
+    return product_scratch_.data() + thread * kProductScratchBytes;
+  }
   void append(const Attend& op, const StepBatch& batch, int64_t row);
   void attend_heads(const Attend& op, const StepBatch& batch, int64_t row, int64_t head_begin,
                     int64_t head_end, int thread);
@@ -118,6 +121,7 @@ class CpuBackend final : public Backend {
   std::vector<float*> buffers_;
   MemoryRegion codes_;  // quantised input of the Project that runs
   MemoryRegion blocks_;
+  MemoryRegion product_scratch_;  // kProductScratchBytes of each thread
   MemoryRegion attend_scratch_;
   int64_t attend_scratch_bytes_ = 0;  // of one thread
   ExpertRunner experts_;
@@ -191,6 +195,9 @@ Status CpuBackend::allocate_scratch() {
   const auto block_count = static_cast<uint64_t>(blocks);
   SHOAL_ASSIGN(codes_, MemoryRegion::create(block_count * kCodeBytes, "scratch memory"));
   SHOAL_ASSIGN(blocks_, MemoryRegion::create(block_count * sizeof(BlockSums), "scratch memory"));
+  SHOAL_ASSIGN(product_scratch_, MemoryRegion::create(static_cast<uint64_t>(kProductScratchBytes *
+                                                                            pool_.thread_count()),
+                                                      "scratch memory"));
   SHOAL_ASSIGN(attend_scratch_, MemoryRegion::create(static_cast<uint64_t>(attend_scratch_bytes_ *
                                                                            pool_.thread_count()),
                                                      "scratch memory"));
@@ -246,7 +253,7 @@ BackendMemory CpuBackend::memory() const {
   for (const std::vector<float>& values : vectors_)
     memory.weight_bytes += values.size() * sizeof(float);
   memory.activation_bytes = activations_.size() + codes_.size() + blocks_.size() +
-                            attend_scratch_.size() + experts_.bytes();
+                            product_scratch_.size() + attend_scratch_.size() + experts_.bytes();
   for (const KvStorage& storage : kv_) memory.kv_bytes += storage.bytes();
   return memory;
 }
@@ -356,8 +363,8 @@ Status CpuBackend::execute(const Project& op, const StepBatch& batch) {
       const int64_t begin = units * index / threads, end = units * (index + 1) / threads;
       if (begin == end) continue;
       const int64_t columns = width(output.out);
-      kernels_.product(weight.view.type)(weight.view, input, count, begin, end, buffer(output.out),
-                                         columns);
+      kernels_.product(weight.view.type)(weight.view, input, count, begin, end,
+                                         product_scratch(index), buffer(output.out), columns);
       if (!output.bias) continue;
       const float* bias = vector(*output.bias).data();
       const int64_t last = std::min(end * kernels_.row_unit, columns);
@@ -389,13 +396,14 @@ Status CpuBackend::execute(const ProjectParts& op, const StepBatch& batch) {
     });
   }
   const int64_t units = weights.unit_count();
-  split(parts, count * width(op.out) * op.in_width, [&](int64_t begin, int64_t end, int) {
+  split(parts, count * width(op.out) * op.in_width, [&](int64_t begin, int64_t end, int thread) {
     for (int64_t part = begin; part < end; ++part) {
       const InputRows input{buffer(op.in) + part * op.in_stride, width(op.in),
                             codes + part * stride * kCodeBytes, blocks + part * stride,
                             parts * stride};
       kernels_.product(type)(weights.views[static_cast<size_t>(part)], input, count, 0, units,
-                             buffer(op.out) + part * op.out_stride, width(op.out));
+                             product_scratch(thread), buffer(op.out) + part * op.out_stride,
+                             width(op.out));
     }
   });
   return {};
@@ -537,7 +545,8 @@ Status CpuBackend::execute(const Experts& op, const StepBatch& batch) {
                 .hidden = width(op.in),
                 .in = buffer(op.in),
                 .router = buffer(op.router),
-                .out = buffer(op.out)});
+                .out = buffer(op.out),
+                .scratch = product_scratch(0)});
   return {};
 }
 

@@ -52,6 +52,7 @@ struct ExpertTask {
   const float* in;      // rows x hidden
   const float* router;  // rows x experts
   float* out;           // rows x hidden
+  uint8_t* scratch;     // kProductScratchBytes of each thread
 };
 
 class ExpertRunner {
@@ -85,7 +86,7 @@ class ExpertRunner {
     int64_t width;
   };
   void multiply(const KernelTable& kernels, ThreadPool& pool, Source& input,
-                std::span<const Product> products);
+                std::span<const Product> products, uint8_t* scratch);
   void combine(const ExpertTask& task);
 
   std::vector<Pair> pairs_;

@@ -9,6 +9,7 @@ const KernelTable* kernels_for(Isa isa) {
     case Isa::kAvx2:
       return avx2_kernels();
     case Isa::kAvx512:
+      return avx512_kernels();
     case Isa::kAmx:
       return nullptr;
   }

@@ -47,7 +47,8 @@ struct MatrixView {
 // A remainder is at most half a coarse step and a few ulps of the largest: 252 fine steps in a
 // coarse one instead of 254 keep its code within int8.
 inline constexpr int kFineSteps = 252;
-inline constexpr int kCodeBytes = 64;  // of 32 activations: 32 coarse codes, 32 fine ones
+inline constexpr int kCodeBytes =
+    64;  // of 32 activations: 32 coarse codes and 32 fine, or both in one int16
 
 // What goes with 32 activations: value = scale * (kFineSteps * coarse code + fine code).
 struct BlockSums {
@@ -62,15 +63,18 @@ struct InputRows {
   const float* values;
   int64_t value_stride;
   // Block b (of 32 activations) of row r has number r * block_stride + b here and there.
-  const int8_t* codes;  // kCodeBytes each
+  const int8_t* codes;  // kCodeBytes each, as the table's quantise() left them
   const BlockSums* blocks;
   int64_t block_stride;
 };
 
 // out[row * out_stride + r] = sum over columns of matrix(r, column) * input(row, column), for every
-// row r of the units [unit_begin, unit_end).
+// row r of the units [unit_begin, unit_end). `scratch` is kProductScratchBytes of the caller's,
+// 64-byte aligned, in use meanwhile.
+inline constexpr int64_t kProductScratchBytes = 288 << 10;
 using Product = void (*)(const MatrixView& matrix, const InputRows& input, int64_t input_rows,
-                         int64_t unit_begin, int64_t unit_end, float* out, int64_t out_stride);
+                         int64_t unit_begin, int64_t unit_end, void* scratch, float* out,
+                         int64_t out_stride);
 
 enum class GateKind : uint8_t { kSilu, kGeluTanh, kCappedSilu };
 GateKind gate_kind(Activation activation);
@@ -141,7 +145,8 @@ struct KernelTable {
 const KernelTable* kernels_for(Isa isa);
 
 const KernelTable* reference_kernels();
-const KernelTable* avx2_kernels();  // to be run only where machine_has(Isa::kAvx2)
+const KernelTable* avx2_kernels();    // to be run only where machine_has(Isa::kAvx2)
+const KernelTable* avx512_kernels();  // likewise
 
 // --- shared by tables ---
 

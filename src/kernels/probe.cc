@@ -97,10 +97,14 @@ ProductRate product_rate(const KernelTable& table, ThreadPool& pool, int64_t inp
   const InputRows input = {values.data(), kColumns, codes.data(), blocks.data(), kBlocks};
   std::vector<float> out(static_cast<size_t>(input_rows * view.rows));
   const int64_t units = matrix->unit_count() * static_cast<int64_t>(copies);
+  const auto scratch_bytes = static_cast<uint64_t>(kProductScratchBytes * pool.thread_count());
+  auto scratch = MemoryRegion::create(scratch_bytes, "the speed probe");
+  if (!scratch) return {};
   const auto multiply = [&](int index) {
     const int64_t threads = pool.thread_count();
-    table.product(ElementType::kQ4_0)(view, input, input_rows, units * index / threads,
-                                      units * (index + 1) / threads, out.data(), view.rows);
+    table.product(ElementType::kQ4_0)(
+        view, input, input_rows, units * index / threads, units * (index + 1) / threads,
+        scratch->data() + index * kProductScratchBytes, out.data(), view.rows);
   };
   ProductRate rate;
   rate.per_s = best_rate(1, budget_s, [&] { pool.run(std::ref(multiply)); });

@@ -54,7 +54,7 @@ void unpack_row(const MatrixView& matrix, int64_t row, float* out) {
 }
 
 void product(const MatrixView& matrix, const InputRows& input, int64_t input_rows,
-             int64_t unit_begin, int64_t unit_end, float* out, int64_t out_stride) {
+             int64_t unit_begin, int64_t unit_end, void*, float* out, int64_t out_stride) {
   constexpr int64_t kRowBlock = 32;
   for (int64_t row = unit_begin; row < unit_end; ++row) {
     for (int64_t first = 0; first < input_rows; first += kRowBlock) {

@@ -177,9 +177,12 @@ TEST_P(Golden, TheF16CacheCostsItsRoundingOnly) {
   EXPECT_LT(worst_difference(open_fixture(GetParam()), {1}, Isa::kReference, KvType::kF16), 5e-3);
 }
 
-TEST_P(Golden, Avx2AgreesToo) {
-  if (!machine_has(Isa::kAvx2)) GTEST_SKIP() << "this machine lacks AVX2";
-  EXPECT_LT(worst_difference(open_fixture(GetParam()), {1}, Isa::kAvx2, KvType::kF32), 1e-4);
+TEST_P(Golden, VectorInstructionsAgreeToo) {
+  for (const Isa isa : {Isa::kAvx2, Isa::kAvx512}) {
+    if (!machine_has(isa)) GTEST_SKIP() << "NOT TESTED: this machine lacks " << isa_name(isa);
+    EXPECT_LT(worst_difference(open_fixture(GetParam()), {1}, isa, KvType::kF32), 1e-4)
+        << isa_name(isa);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, Golden, testing::ValuesIn(fixtures()), [](const auto& name) {

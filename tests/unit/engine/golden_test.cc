@@ -71,7 +71,7 @@ std::vector<Case> golden_cases() {
     for (const auto& entry : std::filesystem::directory_iterator(kFolder + folder)) {
       if (entry.path().extension() != ".json") continue;
       const std::string name = folder + ("/" + entry.path().stem().string());
-      for (const Isa isa : {Isa::kReference, Isa::kAvx2}) {
+      for (const Isa isa : {Isa::kReference, Isa::kAvx2, Isa::kAvx512}) {
         cases.push_back({name, isa, {1}});
         cases.push_back({name, isa, {1, 1}});
       }

@@ -52,6 +52,12 @@ struct Inputs {
   std::vector<BlockSums> blocks;
 };
 
+// What a product computes in meanwhile.
+void* scratch() {
+  static const MemoryRegion region = *MemoryRegion::create(kProductScratchBytes, "the test");
+  return region.data();
+}
+
 struct Case {
   ElementType type;
   int64_t rows, columns;  // of the tensor
@@ -86,8 +92,8 @@ void check_product(Isa isa, const Case& c, uint64_t seed) {
   constexpr float kUntouched = -12345.5f;
   const int64_t stride = row_count + 3;
   std::vector<float> out(static_cast<size_t>(in.count * stride), kUntouched);
-  table.product(c.type)(matrix->view, in.view(), in.count, 0, matrix->unit_count(), out.data(),
-                        stride);
+  table.product(c.type)(matrix->view, in.view(), in.count, 0, matrix->unit_count(), scratch(),
+                        out.data(), stride);
 
   // Float products add up `width` terms; quantised ones a few per block of 32.
   const double operations = in.quantised             ? 8.0 * static_cast<double>(width) / 32 + 32
@@ -183,7 +189,7 @@ TEST_P(ProductOf, WidthsThatAreNoMultiples) {
 }
 
 TEST_P(ProductOf, EveryBatch) {
-  for (int64_t count = 1; count <= 9; ++count) {
+  for (int64_t count = 1; count <= 33; ++count) {
     check_product(isa(), {type(), 37, 512, {}, random_inputs(count, 512, count)}, 400 + count);
   }
 }
@@ -235,14 +241,19 @@ TEST_P(ProductOf, LargestCodesDoNotSaturate) {
     for (size_t i = 0; i < bytes.size(); ++i) {
       if (!is_scale_byte(type(), i % traits.block_bytes)) bytes[i] = static_cast<std::byte>(code);
     }
-    std::vector<float> alternating(2 * 256, 1.0f);
-    for (size_t i = 256; i < 512; i += 2) alternating[i] = -1.0f;
+    constexpr int64_t kCount = 17;  // few rows and many may be multiplied in different ways
+    std::vector<float> alternating(static_cast<size_t>(kCount * 256), 1.0f);
+    for (size_t i = 256; i < alternating.size(); i += 2) alternating[i] = -1.0f;
     const Inputs in(table, type(), alternating, 256);
     const auto matrix = pack_matrix(table, pool, source_of(type(), 16, 256, bytes), {}, {});
     ASSERT_TRUE(matrix);
-    std::vector<float> out(32);
-    table.product(type())(matrix->view, in.view(), 2, 0, matrix->unit_count(), out.data(), 16);
-    for (int64_t m = 0; m < 2; ++m) {
+    std::vector<float> out(static_cast<size_t>(kCount * 16)), few(32);
+    table.product(type())(matrix->view, in.view(), kCount, 0, matrix->unit_count(), scratch(),
+                          out.data(), 16);
+    table.product(type())(matrix->view, in.view(), 2, 0, matrix->unit_count(), scratch(),
+                          few.data(), 16);
+    EXPECT_TRUE(std::ranges::equal(few, std::span(out).first(32)));
+    for (int64_t m = 0; m < kCount; ++m) {
       for (int64_t r = 0; r < 16; ++r) {
         double sum = 0, size = 0;
         for (int64_t c = 0; c < 256; ++c) {
@@ -262,17 +273,17 @@ TEST_P(ProductOf, LargestCodesDoNotSaturate) {
 TEST_P(ProductOf, SameBitsForAnyBatchAndAnyPartOfTheRows) {
   const KernelTable& table = *kernels_for(isa());
   ThreadPool pool(1);
-  const int64_t rows = 150, columns = 512, count = 9;
+  const int64_t rows = 150, columns = 512, count = 41;
   const auto bytes = random_tensor(type(), rows, columns, 11);
   const auto matrix = pack_matrix(table, pool, source_of(type(), rows, columns, bytes), {}, {});
   ASSERT_TRUE(matrix);
   const auto inputs = random_inputs(count, columns, 12);
   const Inputs all(table, type(), inputs, columns);
   std::vector<float> whole_out(static_cast<size_t>(count * rows));
-  table.product(type())(matrix->view, all.view(), count, 0, matrix->unit_count(), whole_out.data(),
-                        rows);
+  table.product(type())(matrix->view, all.view(), count, 0, matrix->unit_count(), scratch(),
+                        whole_out.data(), rows);
   for (int64_t first = 0; first < count;) {
-    const int64_t taken = 1 + first % 4;
+    const int64_t taken = 1 + first % 4 + first / 10 * 7;
     const int64_t some = std::min(taken, count - first);
     const Inputs part(table, type(),
                       {inputs.begin() + first * columns, inputs.begin() + (first + some) * columns},
@@ -281,13 +292,37 @@ TEST_P(ProductOf, SameBitsForAnyBatchAndAnyPartOfTheRows) {
     const int64_t units = matrix->unit_count();
     for (int64_t begin = 0; begin < units;) {  // parts of 1, 2, 3, ... units
       const int64_t end = std::min(units, begin + 1 + begin % 5);
-      table.product(type())(matrix->view, part.view(), some, begin, end, out.data(), rows);
+      table.product(type())(matrix->view, part.view(), some, begin, end, scratch(), out.data(),
+                            rows);
       begin = end;
     }
     ASSERT_EQ(
         std::memcmp(out.data(), &whole_out[static_cast<size_t>(first * rows)], out.size() * 4), 0)
         << "inputs from " << first;
     first += some;
+  }
+}
+
+// What vector instructions compute does not depend on which they are, so that ranks on different
+// machines agree.
+TEST_P(ProductOf, SameBitsAsByAvx2) {
+  if (isa() == Isa::kReference) return;  // computes in double
+  ThreadPool pool(1);
+  const int64_t rows = 37, columns = 768, width = 32 + 256 + 160;
+  const Cut cut = {{}, {{32, 64}, {256, 512}, {512, 672}}};
+  const auto bytes = random_tensor(type(), rows, columns, 21);
+  for (const int64_t count : {1, 5, 33}) {
+    const auto product_by = [&](Isa which) {
+      const KernelTable& table = *kernels_for(which);
+      const auto matrix =
+          pack_matrix(table, pool, source_of(type(), rows, columns, bytes), cut, {});
+      const Inputs in(table, type(), random_inputs(count, width, 22), width);
+      std::vector<float> out(static_cast<size_t>(count * rows));
+      table.product(type())(matrix->view, in.view(), count, 0, matrix->unit_count(), scratch(),
+                            out.data(), rows);
+      return out;
+    };
+    EXPECT_EQ(product_by(isa()), product_by(Isa::kAvx2)) << count << " rows of input";
   }
 }
 
@@ -302,8 +337,8 @@ TEST_P(ProductOf, SameBitsForAnyCutOfTheRows) {
     const auto matrix = pack_matrix(table, pool, source_of(type(), rows, columns, bytes), cut, {});
     EXPECT_TRUE(matrix);
     std::vector<float> out(static_cast<size_t>(3 * matrix->view.rows));
-    table.product(type())(matrix->view, in.view(), 3, 0, matrix->unit_count(), out.data(),
-                          matrix->view.rows);
+    table.product(type())(matrix->view, in.view(), 3, 0, matrix->unit_count(), scratch(),
+                          out.data(), matrix->view.rows);
     return out;
   };
   const auto whole_out = product_of({});
@@ -329,7 +364,8 @@ TEST_P(ProductOf, NotANumberIsNotHidden) {
   inputs[77] = NAN;
   const Inputs in(table, type(), inputs, 256);
   std::vector<float> out(16);
-  table.product(type())(matrix->view, in.view(), 1, 0, matrix->unit_count(), out.data(), 16);
+  table.product(type())(matrix->view, in.view(), 1, 0, matrix->unit_count(), scratch(), out.data(),
+                        16);
   for (const float y : out) EXPECT_TRUE(std::isnan(y));
 }
 

@@ -1,9 +1,12 @@
-// Stands for the AVX2 kernels on processors of another architecture.
+// Stands for the vector kernels of x86 on processors of another architecture.
 #include "kernels/kernel_table.h"
 
 namespace shoal::kernels {
 
 const KernelTable* avx2_kernels() {
+  return nullptr;
+}
+const KernelTable* avx512_kernels() {
   return nullptr;
 }
 

@@ -1,0 +1,12 @@
+// Products of interleaved weights by AVX-512 with VNNI. Only for processors that have both.
+#pragma once
+
+#include "kernels/kernel_table.h"
+
+namespace shoal::kernels {
+
+Product avx512_product(ElementType type);  // null for a type without one
+void avx512_quantise(const float* in, int64_t count, int8_t* codes, BlockSums* blocks);
+uint64_t avx512_read_streams(const uint8_t* bytes, int64_t quarter_bytes);
+
+}  // namespace shoal::kernels

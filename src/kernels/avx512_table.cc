@@ -1,0 +1,19 @@
+// The table of AVX-512: its own products, the rest by AVX2, which every such processor has.
+#include "kernels/avx512_products.h"
+#include "kernels/kernel_table.h"
+
+namespace shoal::kernels {
+
+const KernelTable* avx512_kernels() {
+  static const KernelTable table = [] {
+    KernelTable t = *avx2_kernels();
+    t.isa = Isa::kAvx512;
+    t.product = avx512_product;
+    t.quantise = avx512_quantise;
+    t.read_streams = avx512_read_streams;
+    return t;
+  }();
+  return &table;
+}
+
+}  // namespace shoal::kernels
