@@ -584,6 +584,7 @@ void avx2_quantise(const float* in, int64_t count, int8_t* codes, BlockSums* blo
 }
 
 uint64_t avx2_read_streams(const uint8_t* bytes, int64_t quarter_bytes) {
+  constexpr int kStreams = 4;
   __m256i sum[kStreams];
   for (__m256i& lanes : sum) lanes = _mm256_setzero_si256();
   for (int64_t offset = 0; offset < quarter_bytes; offset += 256) {

@@ -660,6 +660,7 @@ void avx512_quantise(const float* in, int64_t count, int8_t* codes, BlockSums* b
 }
 
 uint64_t avx512_read_streams(const uint8_t* bytes, int64_t quarter_bytes) {
+  constexpr int kStreams = 4;
   __m512i sum[kStreams];
   for (__m512i& lanes : sum) lanes = _mm512_setzero_si512();
   for (int64_t offset = 0; offset < quarter_bytes; offset += 256) {
