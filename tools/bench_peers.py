@@ -19,7 +19,8 @@ class Llama:
     """llama.cpp's tools behind a prefix; `models` is the folder in which they see the files."""
 
     def __init__(self, prefix, models):
-        self.prefix, self.models, self.cpu = shlex.split(prefix), models, None
+        self.prefix, self.models = shlex.split(prefix), models
+        self.cpu = None  # the library that it chose, once it ran
 
     def run(self, *words):
         command = [*self.prefix, *map(str, words)]
@@ -74,16 +75,15 @@ def ours(model, isa, threads, wanted, home):
         speeds[prefill], speeds[decode] = row["prefill_tokens_per_s"], row["decode_tokens_per_s"]
         shares[prefill] = row["prefill_operations_per_s"] / row["peak_operations_per_s"]
         shares[decode] = row["decode_bytes_per_s"] / row["read_bytes_per_s"]
-    return speeds, shares, report["results"][0]["isa"]
+    return speeds, shares, report
 
 
 def rows_of(model, isa, threads, wanted, llama, turns, home):
-    mine, theirs, shares = {}, {}, {}
-    chosen = isa
+    mine, theirs, shares, reports = {}, {}, {}, []
     for turn in range(turns):
         def shoal_side():
-            nonlocal chosen
-            speeds, share, chosen = ours(model, isa, threads, wanted, home)
+            speeds, share, report = ours(model, isa, threads, wanted, home)
+            reports.append(report)
             for key in speeds:
                 mine.setdefault(key, []).append(speeds[key])
                 shares.setdefault(key, []).append(share[key])
@@ -94,15 +94,20 @@ def rows_of(model, isa, threads, wanted, llama, turns, home):
 
         for side in (shoal_side, llama_side) if turn % 2 == 0 else (llama_side, shoal_side):
             side()
+    case = {"model": model.name, "isa": reports[0]["results"][0]["isa"], "threads": threads, "llama_cpu": llama.cpu}
+    yield case | {"measure": "load", "load_s": statistics.median(r["load_s"] for r in reports),
+                  "load_bytes_per_s": statistics.median(r["load_bytes_per_s"] for r in reports)}
     for key in mine:
-        row = {"model": model.name, "isa": chosen, "threads": threads, "measure": key[0]}
+        row = case | {"measure": key[0]}
         row |= {"prompt_tokens": key[1]} if key[0] == "prefill" else {"batch": key[1], "context": key[2], "output_tokens": wanted.tokens}
-        row |= {"tokens_per_s": statistics.median(mine[key]), "llama_tokens_per_s": statistics.median(theirs[key]), "llama_cpu": llama.cpu,
+        row |= {"tokens_per_s": statistics.median(mine[key]), "llama_tokens_per_s": statistics.median(theirs[key]),
                 "of_limit": statistics.median(shares[key]), "tokens_per_s_of_turns": mine[key], "llama_tokens_per_s_of_turns": theirs[key]}
         yield row | {"ratio": row["tokens_per_s"] / row["llama_tokens_per_s"]}
 
 
 def line_of(row):
+    if row["measure"] == "load":
+        return f"| {row['model'].removesuffix('.gguf')} | {row['isa']} | {row['threads']} | load | {row['load_bytes_per_s'] / 1e9:.2f} GB/s | | | |"
     what = f"prefill {row['prompt_tokens']}" if row["measure"] == "prefill" else "decode" + (
         f" x {row['batch']}" if row["batch"] > 1 else "") + (f" at {row['context']}" if row["context"] else "")
     isa = row["isa"] + (f" ({row['llama_cpu']})" if row["llama_cpu"] else "")

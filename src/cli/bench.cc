@@ -61,7 +61,7 @@ Status check_memory(const BenchOptions& options, const ModelCard& card) {
   return fail(ErrorCode::kDoesNotFit,
               "{} needs {} for its weights and {} for a KV cache of {} sequences of {} tokens, and "
               "{} are free; lower --batch or --context, or take a smaller model",
-              card.name, format_bytes(weights), format_bytes(kv), most(options.batches),
+              options.model_path, format_bytes(weights), format_bytes(kv), most(options.batches),
               std::max(longest_prompt(options), longest_decode(options)), format_bytes(available));
 }
 
@@ -204,6 +204,7 @@ Result<BenchReport> bench(const BenchOptions& options, const BenchProgress& prog
   SHOAL_ASSIGN(const gguf::File file, gguf::File::open(options.model_path));
   SHOAL_ASSIGN(const ModelDescription description, describe(file));
   BenchReport report;
+  report.file = options.model_path.substr(options.model_path.find_last_of('/') + 1);
   report.model = model_card(file, description);
   SHOAL_TRY(check(options, description));
   SHOAL_TRY(check_memory(options, report.model));

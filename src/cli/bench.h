@@ -52,6 +52,7 @@ struct BenchResult {
 };
 
 struct BenchReport {
+  std::string file;  // its name, without the folder
   ModelCard model;
   int threads = 0;
   Isa isa = Isa::kReference;

@@ -42,12 +42,15 @@ double total_seconds(const BenchSpeed& speed) {
 
 // --- for people ---
 
+// The file's name and not the one inside, which anyone may have written.
 std::string heading(const BenchReport& report) {
   const ModelCard& model = report.model;
   return fmt::format(
-      "{}: {}, {}, {}\n{}, {} thread{}, KV cache {}, medians of {}\nloaded in {} ({} GB/s); {} of "
-      "weights, {} of KV cache, {} of activations\n\n",
-      model.name, model.architecture, model.quantisation, format_bytes(model.file_bytes),
+      "{}: {}, {}, {}\n"
+      "{}, {} thread{}, KV cache {}, medians of {}\n"
+      "loaded in {}, {} GB/s; in memory: weights {},\n"
+      "  KV cache {}, activations {}\n\n",
+      report.file, model.architecture, model.quantisation, format_bytes(model.file_bytes),
       isa_name(report.isa), report.threads, report.threads == 1 ? "" : "s",
       kv_type_name(report.kv_type), report.repeat, format_duration(report.load_s),
       giga(report.load_bytes_per_s), format_bytes(report.memory.weight_bytes),
@@ -172,7 +175,8 @@ std::string to_text(const BenchReport& report) {
 Json to_json(const BenchReport& report) {
   Json results = Json::array();
   for (const BenchResult& result : report.results) results.push_back(result_json(report, result));
-  return {{"model", report.model.name},
+  return {{"model", report.file},
+          {"name", report.model.name},
           {"architecture", report.model.architecture},
           {"quantisation", report.model.quantisation},
           {"parameter_count", report.model.parameter_count},

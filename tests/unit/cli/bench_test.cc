@@ -86,6 +86,7 @@ TEST(Bench, MeasuresEveryCombination) {
   }
   EXPECT_GT(report->load_s, 0);
   EXPECT_EQ(report->threads, 1);
+  EXPECT_EQ(report->file, "plain.gguf");
 }
 
 TEST(Bench, LongerCachesAreReadMore) {
@@ -157,11 +158,14 @@ TEST(Bench, CanBeStoppedBetweenSteps) {
 
 BenchReport fast_machine() {
   BenchReport report;
-  report.model = {.name = "A model with a name", .architecture = "llama", .quantisation = "Q4_K"};
+  report.file = "Some-Model-235B-Instruct.gguf";
+  report.model = {.name = "A model\033[2J", .architecture = "llama", .quantisation = "Q4_K"};
   report.threads = 128;
   report.isa = Isa::kAmx;
   report.repeat = 3;
-  report.load_s = 1.5;
+  report.load_s = 0.2871;
+  report.load_bytes_per_s = 123.4e9;
+  report.memory = {999'900'000'000, 8'360'000, 999'900'000};
   report.peak_numbers = "int8";
   BenchSpeed speed = {.seconds = 2,
                       .tokens_per_s = 123456.7,
@@ -183,6 +187,7 @@ TEST(BenchText, FitsEightyColumnsOnTheFastestMachines) {
   const std::string text = to_text(fast_machine());
   std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);) EXPECT_LE(line.size(), 80u) << line;
+  EXPECT_EQ(text.find('\033'), std::string::npos) << "a name from a file writes to the terminal";
   EXPECT_NE(text.find("131072 131072   256 1048576"), std::string::npos) << text;
   EXPECT_NE(text.find("90.0%"), std::string::npos) << text;  // of the peak
   EXPECT_NE(text.find("95.0%"), std::string::npos) << text;  // of the probe
