@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import time
 
-from local_nodes import ROOT, shoal
+from local_nodes import ROOT, Failed, shoal
 
 COLUMNS = ("model", "isa", "threads", "measure", "shoal", "llama.cpp", "ratio", "of limit")
 
@@ -68,7 +68,10 @@ def ours(model, isa, threads, wanted, home):
     listed = lambda numbers: ",".join(map(str, numbers))
     words = ["bench", model, "--json", "--quiet", "--repeat", 1, "-t", threads, "--prompt-tokens", listed(wanted.prompts), "--output-tokens",
              wanted.tokens, "--batch", listed(wanted.batches), "--context", listed(wanted.contexts)] + (["--isa", isa] if isa else [])
-    report = json.loads(shoal(*words, home=home, timeout=None))
+    try:
+        report = json.loads(shoal(*words, home=home, timeout=None))
+    except Failed as failed:
+        raise SystemExit(str(failed))
     speeds, shares = {}, {}
     for row in report["results"]:
         prefill, decode = ("prefill", row["prompt_tokens"]), ("decode", row["batch"], row["context"])
