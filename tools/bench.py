@@ -1,8 +1,12 @@
 #!/usr/bin/env python3
-"""Measurements of record, each a ratio within one run: bench.py [NAME...]. Names: decode, ranks, limit.
+"""Measurements of record, each a ratio within one run: bench.py [NAME...]. Names: decode, ranks, limit (all three by default), peers.
 
 Models are files: --smollm2 FILE --big FILE (a 1.2 B llama shape in Q4_0), for `limit` --huge FILE (the same in F16, 2.5 GB). llama.cpp's tools run by --llama PREFIX, a command to
-put before `llama-bench` and `llama-perplexity` ("" when they are on the path); --llama-models DIR is where those tools see the files."""
+put before `llama-bench` and `llama-perplexity` ("" when they are on the path); --llama-models DIR is where those tools see the files.
+
+`peers` measures `shoal bench` and llama.cpp side by side: --models FILE... --threads 1,2 --isas amx,avx512,avx2 (default: the best of each side).
+Which of its CPU libraries llama.cpp takes it decides itself; --llama-isa avx2=PREFIX names a prefix that runs a copy without the newer ones. With
+--json PATH the table is written beside it as .md."""
 import argparse
 import json
 import os
@@ -13,6 +17,7 @@ import subprocess
 import tempfile
 import time
 
+from bench_peers import measure_peers
 from local_nodes import Failed, Node, pair
 
 PROMPT = "The history of the city begins with a small settlement on the river, and " * 8
@@ -156,6 +161,9 @@ BENCHES = {"decode": bench_decode, "ranks": bench_ranks, "limit": bench_limit}
 
 def main():
     results = {}
+    if "peers" in ARGS.names:
+        with tempfile.TemporaryDirectory(prefix="shoal-bench-") as scratch:
+            return measure_peers(ARGS, pathlib.Path(scratch))
     for name in ARGS.names or BENCHES:
         with tempfile.TemporaryDirectory(prefix="shoal-bench-") as scratch:
             results[name] = BENCHES[name](pathlib.Path(scratch))
@@ -167,17 +175,26 @@ def main():
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", choices=[*BENCHES, []])
+    parser.add_argument("names", nargs="*", choices=[*BENCHES, "peers", []])
     parser.add_argument("--smollm2")
     parser.add_argument("--big")
     parser.add_argument("--huge")
     parser.add_argument("--llama", default="")
     parser.add_argument("--llama-models", default="")
+    parser.add_argument("--models", nargs="+", metavar="FILE", help="of peers")
+    parser.add_argument("--threads", default=str(len(os.sched_getaffinity(0))), help="of peers: counts, with commas between")
+    parser.add_argument("--isas", default="", help="of peers: names, with commas between")
+    parser.add_argument("--llama-isa", action="append", default=[], metavar="ISA=PREFIX", help="of peers: llama.cpp limited to an instruction set")
+    parser.add_argument("--prompt-tokens", default="512", help="of peers: lengths of prompts, with commas between")
+    parser.add_argument("--batches", default="1", help="of peers: how many sequences decode at once, with commas between")
+    parser.add_argument("--contexts", default="0", help="of peers: tokens in the cache before decoding, with commas between")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--json", help="write the results here too")
     ARGS = parser.parse_args()
-    needed = {"limit": ["huge"]}
+    if "peers" in ARGS.names and len(ARGS.names) > 1:
+        parser.error("peers is a run of its own")
+    needed = {"limit": ["huge"], "peers": ["models"]}
     for name in ARGS.names or BENCHES:
         for option in needed.get(name, ["smollm2", "big"]):
             if getattr(ARGS, option) is None:

@@ -130,6 +130,7 @@ struct Parsed {
   Common common;
   RunArguments run;
   PlanArguments plan;
+  BenchArguments bench;
   serve::ServeOptions serve;
   std::string model, file, text, code, node, memory;
   bool has_text = false, catalogue = false, card = false;
@@ -243,6 +244,24 @@ void add_run(CLI::App& app, Parsed& parsed) {
   run->add_option("--stop", parsed.run.stop, "End the answer at this text (repeatable)");
 }
 
+void add_bench(CLI::App& app, Parsed& parsed) {
+  BenchArguments& bench = parsed.bench;
+  CLI::App* command = app.add_subcommand(
+      "bench", "How fast this machine computes a model, and how near to what it can do");
+  command->add_option("model", bench.model, "A model on disk, or the path of a GGUF")->required();
+  command->add_option("--prompt-tokens,-p", bench.prompt_tokens,
+                      "Lengths of prompts, such as 128,512 (default 512)");
+  command->add_option("--output-tokens", bench.output_tokens,
+                      "How many tokens to decode, likewise (default 64)");
+  command->add_option("--batch", bench.batches,
+                      "How many sequences decode at once, likewise (default 1)");
+  command->add_option("--context,-c", bench.contexts,
+                      "Tokens in the cache before decoding, likewise (default 0)");
+  command->add_option("--repeat", bench.repeat, "Runs, of which the median counts (default 3)")
+      ->check(CLI::Range(1, 1000));
+  command->add_flag("--profile", bench.profile, "Show where the time goes, part by part");
+}
+
 void add_cluster(CLI::App& app, Parsed& parsed) {
   CLI::App* cluster = app.add_subcommand("cluster", "Which machines belong together");
   cluster->require_subcommand(1);
@@ -281,6 +300,7 @@ void add_commands(CLI::App& app, Parsed& parsed) {
   app.add_subcommand("nodes", "The nodes of the cluster and the links between them");
   app.add_subcommand("status", "This node");
   add_cluster(app, parsed);
+  add_bench(app, parsed);
   CLI::App* perplexity = app.add_subcommand("perplexity", "How well a model predicts a text");
   perplexity->add_option("model", parsed.model)->required();
   perplexity->add_option("file", parsed.file)->required();
@@ -321,6 +341,7 @@ int dispatch(const CLI::App& app, Parsed& parsed) {
   if (name == "stop") return stop_command(common, parsed.model);
   if (name == "nodes") return nodes_command(common);
   if (name == "status") return status_command(common);
+  if (name == "bench") return bench_command(common, parsed.bench);
   if (name == "perplexity") return perplexity_command(common, parsed.model, parsed.file);
   if (name == "tokenize") {
     const bool given = command->get_option("text")->count() > 0;

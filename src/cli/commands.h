@@ -48,6 +48,13 @@ struct PlanArguments {
   int nodes = 0;
 };
 
+struct BenchArguments {
+  std::string model;
+  std::optional<std::string> prompt_tokens, output_tokens, batches, contexts;  // lists
+  int64_t repeat = 3;
+  bool profile = false;
+};
+
 int run_command_line(int argc, char** argv);
 
 int run_model(const Common& common, const RunArguments& arguments);
@@ -64,6 +71,7 @@ int inspect_model_command(const Common& common, const std::string& model, bool c
 int perplexity_command(const Common& common, const std::string& model, const std::string& file);
 int tokenize_command(const Common& common, const std::string& model,
                      std::optional<std::string> text);
+int bench_command(const Common& common, const BenchArguments& arguments);
 int invite_command(const Common& common);
 int join_command(const Common& common, const std::string& code);
 int leave_command(const Common& common);
@@ -78,6 +86,8 @@ Status pull_with_progress(const Common& common, const std::string& model);
 // Asks the daemon to place the model, pulling it first when it is not on disk; shows progress.
 // Returns the instance.
 Result<Json> place_model(const Common& common, Client& client, const PlanArguments& arguments);
+// A name or a path, to the file on this machine's disk; kNotFound.
+Result<std::string> path_of(const Common& common, const std::string& model);
 // A path becomes absolute, as the daemon has another working directory; names stay.
 std::string model_for_daemon(const std::string& model);
 

@@ -63,15 +63,6 @@ Result<ModelFile> pull(const Common& common, const std::string& model) {
   return store->pull(model, show, &cancel);
 }
 
-// A name or a path, to the file on disk.
-Result<std::string> path_of(const Common& common, const std::string& model) {
-  const std::string meant = model_for_daemon(model);
-  if (meant.starts_with("/")) return meant;
-  SHOAL_ASSIGN(const std::unique_ptr<Store> store, Store::open(common.home));
-  SHOAL_ASSIGN(const ModelFile file, store->resolve(meant));
-  return file.path;
-}
-
 bool runs(const Common& common, const ModelFile& file) {
   Client client = common.client();
   const Result<Json> answer = client.get("/admin/ps");
@@ -83,6 +74,14 @@ bool runs(const Common& common, const ModelFile& file) {
 }
 
 }  // namespace
+
+Result<std::string> path_of(const Common& common, const std::string& model) {
+  const std::string meant = model_for_daemon(model);
+  if (meant.starts_with("/")) return meant;
+  SHOAL_ASSIGN(const std::unique_ptr<Store> store, Store::open(common.home));
+  SHOAL_ASSIGN(const ModelFile file, store->resolve(meant));
+  return file.path;
+}
 
 Status pull_with_progress(const Common& common, const std::string& model) {
   SHOAL_TRY(pull(common, model));

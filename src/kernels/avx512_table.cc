@@ -11,6 +11,8 @@ const KernelTable* avx512_kernels() {
     t.product = avx512_product;
     t.quantise = avx512_quantise;
     t.read_streams = avx512_read_streams;
+    t.peak = avx512_peak;
+    t.peak_multiply_adds = kAvx512PeakMultiplyAdds;
     return t;
   }();
   return &table;

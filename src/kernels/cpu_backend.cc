@@ -5,11 +5,13 @@
 #include <cstring>
 #include <functional>
 
+#include "base/clock.h"
 #include "base/thread_pool.h"
 #include "kernels/experts.h"
 #include "kernels/kernel_table.h"
 #include "kernels/kv_storage.h"
 #include "kernels/memory_region.h"
+#include "kernels/operation_profile.h"
 #include "kernels/program_check.h"
 #include "kernels/rope_table.h"
 #include "kernels/weight_store.h"
@@ -39,6 +41,8 @@ class CpuBackend final : public Backend {
   Status run(size_t segment, const StepBatch& batch) override;
   std::span<float> rows(BufferId buffer, int64_t rows) override;
   BackendMemory memory() const override;
+  void set_profile(bool on) override;
+  std::vector<ProfiledPart> profile() const override { return profile_.parts(); }
 
  private:
   // --- setting up ---
@@ -78,6 +82,7 @@ class CpuBackend final : public Backend {
   }
 
   // --- operations ---
+  Status run_timed(const Operation& operation, const StepBatch& batch);
   Status execute(const Embed& op, const StepBatch& batch);
   Status execute(const RmsNorm& op, const StepBatch& batch);
   Status execute(const SumSquares& op, const StepBatch& batch);
@@ -127,6 +132,7 @@ class CpuBackend final : public Backend {
   ExpertRunner experts_;
   std::vector<RopeTable> ropes_;
   std::vector<KvStorage> kv_;
+  OperationProfile profile_;
 };
 
 // --- setting up ---
@@ -258,6 +264,18 @@ BackendMemory CpuBackend::memory() const {
   return memory;
 }
 
+void CpuBackend::set_profile(bool on) {
+  if (!on) return profile_.stop();
+  std::vector<uint64_t> weights(matrices_.size()), positions;
+  for (size_t i = 0; i < weights.size(); ++i) {
+    weights[i] =
+        matrices_[i].region.size() + stacks_[i].region.size() + vectors_[i].size() * sizeof(float);
+  }
+  for (const KvStorage& storage : kv_)
+    positions.push_back(static_cast<uint64_t>(storage.page_stride_bytes()) / kPageTokens);
+  profile_.start({weights, positions});
+}
+
 // --- operations ---
 
 Status CpuBackend::run(size_t segment, const StepBatch& batch) {
@@ -270,8 +288,19 @@ Status CpuBackend::run(size_t segment, const StepBatch& batch) {
   }
   SHOAL_TRY(check_batch(program_, limits_, batch));
   for (const Operation& operation : program_.segments[segment].operations) {
-    SHOAL_TRY(std::visit([&](const auto& op) { return execute(op, batch); }, operation));
+    if (profile_.on()) {
+      SHOAL_TRY(run_timed(operation, batch));
+    } else {
+      SHOAL_TRY(std::visit([&](const auto& op) { return execute(op, batch); }, operation));
+    }
   }
+  return {};
+}
+
+Status CpuBackend::run_timed(const Operation& operation, const StepBatch& batch) {
+  const auto start = Clock::now();
+  SHOAL_TRY(std::visit([&](const auto& op) { return execute(op, batch); }, operation));
+  profile_.add(program_, operation, batch, experts_.experts_read(), seconds_since(start));
   return {};
 }
 

@@ -62,6 +62,8 @@ class ExpertRunner {
   ExpertRunner() = default;
   void run(const KernelTable& kernels, ThreadPool& pool, const ExpertTask& task);
   uint64_t bytes() const;
+  // Of the last run: how many experts had a row.
+  int64_t experts_read() const { return static_cast<int64_t>(runs_.size()); }
 
  private:
   // A row and one of its experts; pairs of an expert lie together.

@@ -139,6 +139,11 @@ struct KernelTable {
 
   // Reads four parts of `quarter_bytes` (a multiple of 256) side by side; for the probe.
   uint64_t (*read_streams)(const uint8_t* bytes, int64_t quarter_bytes);
+  // The strongest products of the table from registers alone; for the probe. Each round makes
+  // `peak_multiply_adds`, of numbers of the named kind ("int8").
+  uint64_t (*peak)(int64_t rounds);
+  int64_t peak_multiply_adds;
+  const char* peak_numbers;
 };
 
 // The table of an instruction set; null where Shoal has no kernels for it.

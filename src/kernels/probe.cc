@@ -115,6 +115,26 @@ ProductRate product_rate(const KernelTable& table, ThreadPool& pool, int64_t inp
 
 }  // namespace
 
+double read_bandwidth(Isa isa, int threads, double budget_s) {
+  const KernelTable* table = kernels_for(isa);
+  SHOAL_CHECK(table != nullptr && machine_has(isa) && threads >= 1);
+  ThreadPool pool(threads, threads == usable_core_count());
+  return read_rate(*table, pool, budget_s);
+}
+
+PeakRate peak_rate(Isa isa, int threads, double budget_s) {
+  const KernelTable* table = kernels_for(isa);
+  SHOAL_CHECK(table != nullptr && machine_has(isa) && threads >= 1);
+  ThreadPool pool(threads, threads == usable_core_count());
+  constexpr int64_t kRounds = 1 << 14;  // a few milliseconds at most: passes enough to find a best
+  std::vector<uint64_t> sums(static_cast<size_t>(pool.thread_count()));
+  const auto multiply = [&](int index) {
+    sums[static_cast<size_t>(index)] += table->peak(kRounds);
+  };
+  const auto work = static_cast<double>(kRounds * table->peak_multiply_adds * pool.thread_count());
+  return {best_rate(work, budget_s, [&] { pool.run(std::ref(multiply)); }), table->peak_numbers};
+}
+
 ProbeResult probe_machine(Isa isa, int threads, double budget_s) {
   const KernelTable* table = kernels_for(isa);
   SHOAL_CHECK(table != nullptr && machine_has(isa) && threads >= 1);

@@ -208,6 +208,20 @@ uint64_t read_streams(const uint8_t* bytes, int64_t quarter_bytes) {
   return sum;
 }
 
+constexpr int64_t kPeakChains = 8;
+
+uint64_t peak(int64_t rounds) {
+  volatile double factor = 0.999999;  // the compiler must not know the result
+  const double a = factor;
+  double sums[kPeakChains] = {};
+  for (int64_t round = 0; round < rounds; ++round) {
+    for (double& sum : sums) sum = sum * a + 1;
+  }
+  double total = 0;
+  for (const double sum : sums) total += sum;
+  return static_cast<uint64_t>(total);
+}
+
 bool takes_codes(ElementType) {
   return false;
 }
@@ -234,6 +248,9 @@ const KernelTable* reference_kernels() {
       .store_q8 = store_q8,
       .attend = attend,
       .read_streams = read_streams,
+      .peak = peak,
+      .peak_multiply_adds = kPeakChains,
+      .peak_numbers = "float64",
   };
   return &table;
 }

@@ -57,6 +57,15 @@ struct BackendMemory {
   uint64_t kv_bytes = 0;
 };
 
+// What one part of the program took (tensor/work.h says what belongs to which part).
+struct ProfiledPart {
+  std::string_view name;
+  double seconds = 0;
+  uint64_t calls = 0;
+  double read_bytes = 0;
+  double multiply_adds = 0;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -80,6 +89,11 @@ class Backend {
   virtual std::span<float> rows(BufferId buffer, int64_t rows) = 0;
 
   virtual BackendMemory memory() const = 0;
+
+  // While on, run() times every operation, which slows small steps by a percent or so; turning on
+  // starts from zero. After allocate_kv. A backend that cannot tell has no parts.
+  virtual void set_profile(bool on) { (void)on; }
+  virtual std::vector<ProfiledPart> profile() const { return {}; }
 };
 
 }  // namespace shoal

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <fstream>
@@ -67,6 +68,42 @@ TEST_P(BackendOn, AgreesWithThePlainEvaluation) {
       }
     }
   }
+}
+
+// --- the profile ---
+
+const ProfiledPart* part_named(const std::vector<ProfiledPart>& parts, std::string_view name) {
+  const auto part = std::ranges::find(parts, name, &ProfiledPart::name);
+  return part == parts.end() ? nullptr : &*part;
+}
+
+TEST_P(BackendOn, ProfileCountsWhatIsReadAndMultiplied) {
+  const auto backend = start({}, 1, KvType::kF32);
+  ASSERT_TRUE(backend);
+  const std::vector<Chunk> chunks = {{some_tokens(3, 1), 0, kPages}};
+  const auto plain = run_step(*backend, kSegments, chunks);
+  EXPECT_TRUE(backend->profile().empty());
+  backend->set_profile(true);
+  const auto timed = run_step(*backend, kSegments, chunks);
+  backend->set_profile(false);
+  ASSERT_TRUE(plain && timed);
+  EXPECT_TRUE(same_bits(plain->logits[0], timed->logits[0]));
+
+  const auto parts = backend->profile();
+  const ProfiledPart* attention = part_named(parts, "attention");
+  const ProfiledPart* head = part_named(parts, "head products");
+  ASSERT_TRUE(attention != nullptr && head != nullptr);
+  // Rows at positions 0, 1 and 2 attend to 6 in all, of 3 that are kept: K and V of 3 heads.
+  EXPECT_EQ(attention->calls, 1u);
+  EXPECT_EQ(attention->multiply_adds, 6 * 6 * (32 + 32));
+  EXPECT_EQ(attention->read_bytes, 3 * 3 * (32 + 32) * 4);
+  EXPECT_EQ(head->multiply_adds, 64 * SmallModel::kTableRows);  // of the one row that is wanted
+  EXPECT_GE(head->read_bytes, 64 * SmallModel::kTableRows * 4);
+  EXPECT_LE(head->read_bytes, 64 * 32 * 4);  // rows may be held in groups
+  for (const ProfiledPart& part : parts) EXPECT_GE(part.seconds, 0) << part.name;
+
+  backend->set_profile(true);
+  EXPECT_TRUE(backend->profile().empty()) << "it starts from zero";
 }
 
 TEST_P(BackendOn, QuantisedModelsStayNear) {

@@ -136,6 +136,9 @@ TEST(Probe, MeasuresSomething) {
     const ProbeResult result = probe_machine(isa, 2, 0.01);
     EXPECT_GT(result.read_bytes_per_s, 1e6);
     EXPECT_GT(result.multiply_adds_per_s, 1e5);
+    const PeakRate peak = peak_rate(isa, 2, 0.01);
+    EXPECT_GT(peak.multiply_adds_per_s, 1e6);
+    EXPECT_FALSE(peak.numbers.empty());
   }
 }
 
