@@ -34,7 +34,7 @@ impl Slice {
 
     /// # Safety
     /// As for `bytes`.
-    unsafe fn text<'a>(self, what: &str) -> Result<&'a str, Failure> {
+    unsafe fn text<'a>(self, what: impl std::fmt::Display) -> Result<&'a str, Failure> {
         std::str::from_utf8(unsafe { self.bytes() }).map_err(|error| {
             Failure::new(
                 Status::Invalid,
@@ -161,7 +161,7 @@ pub unsafe extern "C" fn shoal_tokenizer_new(
             let slices = slice_of(spec.tokens, spec.token_count);
             let mut tokens = Vec::with_capacity(slices.len());
             for (id, slice) in slices.iter().enumerate() {
-                tokens.push(slice.text(&format!("token {id}"))?);
+                tokens.push(slice.text(format_args!("token {id}"))?);
             }
             let made = tokenizer::Tokenizer::new(tokenizer::Spec {
                 tokens,

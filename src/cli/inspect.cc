@@ -12,6 +12,7 @@
 #include "base/units.h"
 #include "cli/screen.h"
 #include "models/model.h"
+#include "placement/placement.h"
 
 namespace shoal::cli {
 namespace {
@@ -206,9 +207,6 @@ std::string feed_forward_text(const ModelCard& card) {
     text += fmt::format(", a shared one of {}", card[CutKind::kSharedExpert].count);
   return text;
 }
-
-// Positions that a step adds at most, which layers with a window keep beside it.
-constexpr int64_t kStepRows = 512;
 
 uint64_t kv_bytes_of(const ModelCard& card, KvType type, int64_t positions) {
   return kv_bytes(card, whole(card), type, positions, kStepRows);

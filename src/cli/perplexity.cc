@@ -9,6 +9,7 @@
 #include "gguf/gguf.h"
 #include "kernels/cpu_backend.h"
 #include "models/model.h"
+#include "placement/placement.h"
 #include "sampling/log_sum_exp.h"
 #include "tokenizer/tokenizer.h"
 
@@ -16,7 +17,6 @@ namespace shoal::cli {
 
 namespace {
 
-constexpr int64_t kRowsPerStep = 256;
 constexpr int64_t kScoredRowsPerStep = 64;  // each brings its whole vocabulary of logits
 
 // The model, open and loaded on this machine alone.
@@ -35,7 +35,7 @@ Result<Loaded> load(gguf::File file, const PerplexityOptions& options) {
       make_cpu_backend(isa, options.threads > 0 ? options.threads : usable_core_count());
   const int64_t page_tokens = loaded.backend->page_tokens();
   EngineOptions engine_options;
-  engine_options.max_rows = kRowsPerStep;
+  engine_options.max_rows = kStepRows;
   engine_options.max_wanted_rows = kScoredRowsPerStep;
   engine_options.max_positions = options.context;
   engine_options.kv_type = options.kv_type;
@@ -84,7 +84,7 @@ Status score_window(Engine& engine, std::span<const int32_t> window, uint64_t& s
     step.rows.clear();
     for (int64_t scored = 0; position < size - 1; ++position) {
       const bool wanted = position >= first_scored;
-      if (static_cast<int64_t>(step.rows.size()) == kRowsPerStep) break;
+      if (static_cast<int64_t>(step.rows.size()) == kStepRows) break;
       if (wanted && scored == kScoredRowsPerStep) break;
       scored += wanted;
       step.rows.push_back({.sequence = 0,

@@ -28,6 +28,22 @@ constexpr std::array<Subject, 9> kSubjects = {{
     {"context", "its context"},
 }};
 
+void add_value(Sha256& digest, const gguf::Value& value) {
+  std::visit(
+      [&]<typename T>(const T& one) {
+        if constexpr (std::is_same_v<T, gguf::Array>) {
+          digest.add(as_bytes(fmt::format("{} x {}\n", one.count, one.element_type)));
+          digest.add(one.bytes);
+        } else if constexpr (std::is_same_v<T, std::string_view>) {
+          digest.add(as_bytes(fmt::format("{} bytes\n", one.size())));
+          digest.add(as_bytes(one));
+        } else {
+          digest.add(std::as_bytes(std::span(&one, 1)));
+        }
+      },
+      value);
+}
+
 Status tiles(const std::vector<RankCut>& cuts, CutKind kind, int64_t all) {
   const std::string_view name = cut_kind_words(kind);
   int64_t next = 0;
@@ -53,6 +69,10 @@ Result<std::string> fingerprint(const gguf::File& file) {
   constexpr size_t kSampleBytes = 1024;
   Sha256 digest;
   digest.add(as_bytes(fmt::format("{} bytes\n", file.size_bytes())));
+  for (const auto& [key, value] : file.metadata()) {
+    digest.add(as_bytes(fmt::format("{} {} {}\n", key.size(), key, value.index())));
+    add_value(digest, value);
+  }
   for (const gguf::TensorInfo& tensor : file.tensors()) {
     digest.add(
         as_bytes(fmt::format("{} {} {} {} {}\n", tensor.name, tensor.type,

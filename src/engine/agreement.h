@@ -10,7 +10,7 @@
 
 namespace shoal {
 
-// A digest of the file's shape and of the beginning of every tensor: finds another model, another
+// A digest of the file's metadata and shape and of the beginning of every tensor: finds another model, another
 // quantisation or another fine-tune, not a single flipped bit (that is what the SHA-256 of a pull
 // is for).
 Result<std::string> fingerprint(const gguf::File& file);

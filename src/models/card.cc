@@ -41,16 +41,14 @@ constexpr std::array kBytes = {
     BytesField{"replicated_bytes", &ModelCard::replicated_bytes},
 };
 
-constexpr uint64_t kBeyondAnyMachine = uint64_t{1} << 60;
-
 // Sums over a card must not overflow, whoever sent it.
 Status check_sums(const ModelCard& card) {
   uint64_t total = card.replicated_bytes;
-  bool overflow = total > kBeyondAnyMachine || card.layer_count > 1 << 20;
+  bool overflow = total > kBeyondAnyMachineBytes || card.layer_count > 1 << 20;
   const auto count_in = [&](uint64_t bytes, int64_t count) {
     uint64_t product = 0;
     overflow |= __builtin_mul_overflow(bytes, static_cast<uint64_t>(count), &product);
-    overflow |= __builtin_add_overflow(total, product, &total) || total > kBeyondAnyMachine;
+    overflow |= __builtin_add_overflow(total, product, &total) || total > kBeyondAnyMachineBytes;
   };
   for (const CutFacts& facts : card.cuts) {
     count_in(facts.bytes_each, facts.count);
@@ -350,8 +348,8 @@ uint64_t kv_bytes(const ModelCard& card, const RankCut& cut, KvType type, int64_
              static_cast<double>(kv_head_bytes(type, cache.head_dimension)) *
              static_cast<double>(kept);
   }
-  return bytes >= static_cast<double>(kBeyondAnyMachine) ? kBeyondAnyMachine
-                                                         : static_cast<uint64_t>(bytes);
+  return bytes >= static_cast<double>(kBeyondAnyMachineBytes) ? kBeyondAnyMachineBytes
+                                                              : static_cast<uint64_t>(bytes);
 }
 
 }  // namespace shoal

@@ -130,6 +130,9 @@ struct CacheFacts {
   bool operator==(const CacheFacts&) const = default;
 };
 
+// No machine has so many bytes; sums of sizes stop here, and stay exact.
+inline constexpr uint64_t kBeyondAnyMachineBytes = uint64_t{1} << 60;
+
 // What placement and `inspect` need to know of a model, small enough to send to every node. Sizes
 // are those of the file's tensors; a backend's repacked weights differ by a few percent.
 struct ModelCard {

@@ -5,9 +5,7 @@
 namespace shoal::placement {
 namespace {
 
-constexpr int64_t kStepRows = 512;
 constexpr int64_t kWantedRows = 64;
-constexpr uint64_t kMostBytes = uint64_t{1} << 60;  // no machine has them, and sums stay exact
 
 // What a part of the program (attention, feed-forward, head) costs one rank.
 struct PartCost {
@@ -127,7 +125,8 @@ RankNeed rank_need(const ModelCard& card, const RankCut& cut, int64_t context, i
   need.weight_bytes = weight_bytes(card, cut);
   const uint64_t each = kv_bytes(card, cut, kv_type, context, kStepRows);
   need.kv_bytes =
-      std::min(kMostBytes / static_cast<uint64_t>(std::max<int64_t>(1, sequences)), each) *
+      std::min(kBeyondAnyMachineBytes / static_cast<uint64_t>(std::max<int64_t>(1, sequences)),
+               each) *
       static_cast<uint64_t>(sequences);
   need.activation_bytes = sizeof(float) * (kStepRows * row_floats + kWantedRows * wanted_floats);
   need.memory_bytes =

@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <numeric>
+#include <optional>
 
 namespace shoal::placement {
 namespace {
@@ -15,12 +16,6 @@ using Counts = std::array<int64_t, kCutKinds.size()>;
 
 int64_t& of(Counts& counts, CutKind kind) {
   return counts[static_cast<size_t>(kind)];
-}
-
-RankCut cut_of(const Counts& counts) {
-  RankCut cut;
-  for (size_t kind = 0; kind < counts.size(); ++kind) cut.ranges[kind] = {0, counts[kind]};
-  return cut;
 }
 
 std::vector<RankCut> cuts_of(std::span<const Counts> counts) {
@@ -41,13 +36,18 @@ struct Problem {
   int64_t sequences;
   KvType kv_type;
 
-  RankNeed need(const Counts& counts) const {
-    return rank_need(card, cut_of(counts), context, sequences, kv_type);
+  double memory_of(const RankCut& cut) const {
+    return static_cast<double>(rank_need(card, cut, context, sequences, kv_type).memory_bytes);
   }
-  // Positive: bytes to spare. Negative: bytes lacking.
-  double room(size_t rank, const Counts& counts) const {
-    return static_cast<double>(free_bytes(*nodes[rank])) -
-           static_cast<double>(need(counts).memory_bytes);
+  // Positive: bytes to spare. Negative: bytes lacking. Which KV heads a rank holds depends on where
+  // its heads begin, hence on the ranks before it.
+  double room(size_t rank, const RankCut& cut) const {
+    return static_cast<double>(free_bytes(*nodes[rank])) - memory_of(cut);
+  }
+  std::vector<double> rooms(std::span<const Counts> counts) const {
+    std::vector<double> rooms;
+    for (const RankCut& cut : cuts_of(counts)) rooms.push_back(room(rooms.size(), cut));
+    return rooms;
   }
 };
 
@@ -68,10 +68,29 @@ std::vector<UnitKind> unit_kinds(const Problem& problem) {
   return kinds;
 }
 
-double bytes_of_step(const Problem& problem, Counts counts, const UnitKind& kind) {
-  const double with = static_cast<double>(problem.need(counts).memory_bytes);
-  of(counts, kind.kind) -= kind.step;
-  return with - static_cast<double>(problem.need(counts).memory_bytes);
+// On average, as a step of heads may or may not take a KV head along.
+double bytes_of_step(const Problem& problem, const UnitKind& kind) {
+  RankCut cut = whole(problem.card);
+  const double with = problem.memory_of(cut);
+  const int64_t count = cut[kind.kind].size();
+  cut[kind.kind] = {0, 0};
+  return (with - problem.memory_of(cut)) * static_cast<double>(kind.step) /
+         static_cast<double>(count);
+}
+
+// The counts after a move that helps `from` and takes nobody over their memory; nothing otherwise.
+// Ranks between the two keep their counts, but where their heads begin moves too.
+std::optional<std::vector<Counts>> after_move(const Problem& problem, std::vector<Counts> counts,
+                                              std::span<const double> rooms, size_t from, size_t to,
+                                              CutKind kind, int64_t units) {
+  of(counts[from], kind) -= units;
+  of(counts[to], kind) += units;
+  const std::vector<double> after = problem.rooms(counts);
+  for (size_t rank = 0; rank < counts.size(); ++rank) {
+    if (after[rank] < std::min(0.0, rooms[rank])) return std::nullopt;
+  }
+  if (after[from] <= rooms[from]) return std::nullopt;
+  return counts;
 }
 
 // Moves units of one kind from a rank that lacks memory to one that has room. False when none can
@@ -80,34 +99,22 @@ bool relieve(const Problem& problem, std::vector<Counts>& counts, size_t from, s
              const UnitKind& kind) {
   const int64_t spare_steps = (of(counts[from], kind.kind) - 1) / kind.step;  // one unit stays
   if (spare_steps < 1) return false;
-  const double step_bytes = bytes_of_step(problem, counts[from], kind);
+  const double step_bytes = bytes_of_step(problem, kind);
   if (step_bytes <= 0) return false;
-  const double lacking = -problem.room(from, counts[from]);
-  const double room = problem.room(to, counts[to]);
+  const std::vector<double> rooms = problem.rooms(counts);
+  const double lacking = -rooms[from];
+  const double room = rooms[to];
   // One more than the quotient: memory is rounded to bytes at both ends.
   const auto most = static_cast<double>(spare_steps);
   const auto wanted = static_cast<int64_t>(std::min(most, lacking / step_bytes)) + 1;
   const auto taken = static_cast<int64_t>(std::min(most, std::max(0.0, room) / step_bytes));
-  int64_t steps = std::min({spare_steps, wanted, taken});
-  for (; steps > 0; --steps) {
-    Counts fuller = counts[to];
-    of(fuller, kind.kind) += steps * kind.step;
-    if (problem.room(to, fuller) >= 0) break;
+  for (int64_t steps = std::min({spare_steps, wanted, taken}); steps > 0; --steps) {
+    auto after = after_move(problem, counts, rooms, from, to, kind.kind, steps * kind.step);
+    if (!after) continue;
+    counts = std::move(*after);
+    return true;
   }
-  if (steps < 1) return false;
-  of(counts[from], kind.kind) -= steps * kind.step;
-  of(counts[to], kind.kind) += steps * kind.step;
-  return true;
-}
-
-size_t rank_with(const Problem& problem, const std::vector<Counts>& counts, bool most_room) {
-  size_t best = 0;
-  for (size_t rank = 1; rank < counts.size(); ++rank) {
-    const double room = problem.room(rank, counts[rank]);
-    const double best_room = problem.room(best, counts[best]);
-    if (most_room ? room > best_room : room < best_room) best = rank;
-  }
-  return best;
+  return false;
 }
 
 void settle(const Problem& problem, std::vector<Counts>& counts) {
@@ -116,9 +123,10 @@ void settle(const Problem& problem, std::vector<Counts>& counts) {
   // are enough.
   const size_t most_moves = 4 * counts.size() * counts.size() * kinds.size();
   for (size_t move = 0; move < most_moves; ++move) {
-    const size_t from = rank_with(problem, counts, false);
-    if (problem.room(from, counts[from]) >= 0) return;
-    const size_t to = rank_with(problem, counts, true);
+    const std::vector<double> rooms = problem.rooms(counts);
+    const auto from = static_cast<size_t>(std::ranges::min_element(rooms) - rooms.begin());
+    if (rooms[from] >= 0) return;
+    const auto to = static_cast<size_t>(std::ranges::max_element(rooms) - rooms.begin());
     const bool moved = std::any_of(kinds.begin(), kinds.end(), [&](const UnitKind& kind) {
       return relieve(problem, counts, from, to, kind);
     });
@@ -127,12 +135,8 @@ void settle(const Problem& problem, std::vector<Counts>& counts) {
 }
 
 std::vector<double> wanted_shares(const Problem& problem) {
-  const double fixed = static_cast<double>(problem.need(Counts{}).memory_bytes);
-  const RankCut all = whole(problem.card);
-  const double variable = static_cast<double>(rank_need(problem.card, all, problem.context,
-                                                        problem.sequences, problem.kv_type)
-                                                  .memory_bytes) -
-                          fixed;
+  const double fixed = problem.memory_of(RankCut{});
+  const double variable = problem.memory_of(whole(problem.card)) - fixed;
   std::vector<double> speeds;
   std::vector<double> caps;
   for (const NodeFacts* node : problem.nodes) {

@@ -13,6 +13,9 @@
 
 namespace shoal {
 
+// Rows of a step at most: what workers are ordered to run, and what their memory is planned for.
+inline constexpr int64_t kStepRows = 256;
+
 struct NodeFacts {
   std::string id;                      // fingerprint
   std::string name;                    // host name, for people

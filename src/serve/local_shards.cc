@@ -14,7 +14,6 @@ constexpr uint64_t kMemoryHeadroomBytes = 512ull << 20;
 constexpr std::chrono::seconds kLeastPatience{15};  // with a worker that says nothing
 constexpr std::chrono::seconds kLinkWait{10};       // for a link that comes before its worker
 constexpr std::chrono::seconds kStopGrace{2};
-constexpr int64_t kRowsPerStep = 256;
 
 enum class State { kFetching, kReserved, kLoading, kReady, kFailed };
 
@@ -65,7 +64,7 @@ struct LocalShards::Shard {
   std::chrono::duration<double> patience() const {
     const double speed = std::max(reservation.order.plan.prefill_tokens_per_s, 1.0);
     return std::max<std::chrono::duration<double>>(
-        kLeastPatience, std::chrono::duration<double>(20 * kRowsPerStep / speed));
+        kLeastPatience, std::chrono::duration<double>(20 * kStepRows / speed));
   }
 };
 

@@ -28,17 +28,16 @@ Status read_texts(const gguf::File& file, Vocabulary& vocabulary) {
   if (texts.empty())
     return fail(ErrorCode::kCorrupt, "{}: the vocabulary has no tokens", file.path());
   vocabulary.texts.assign(texts.begin(), texts.end());
-  vocabulary.ids.reserve(texts.size());
+  vocabulary.ids = TokenIndex(texts.size());
   for (size_t id = 0; id < texts.size(); ++id) {
     if (!is_utf8(texts[id])) {
       return fail(ErrorCode::kCorrupt, "{}: token {} is not UTF-8 text", file.path(), id);
     }
     // Empty texts are padding, of which there may be many.
-    const auto [found, is_new] =
-        vocabulary.ids.emplace(vocabulary.texts[id], static_cast<int32_t>(id));
-    if (!is_new && !texts[id].empty()) {
+    const auto same = vocabulary.ids.add(static_cast<int32_t>(id), vocabulary.texts);
+    if (same && !texts[id].empty()) {
       return fail(ErrorCode::kCorrupt, "{}: tokens {} and {} have the same text {}", file.path(),
-                  found->second, id, gguf::printable(texts[id]));
+                  *same, id, gguf::printable(texts[id]));
     }
   }
   return {};

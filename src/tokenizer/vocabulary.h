@@ -6,12 +6,12 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include "base/result.h"
 #include "gguf/gguf.h"
 #include "tokenizer/pre_tokenizers.h"
+#include "tokenizer/token_index.h"
 
 namespace shoal {
 
@@ -48,19 +48,15 @@ struct Vocabulary {
   const PreTokenizerRule* rule = nullptr;  // of a byte-level vocabulary
   std::vector<std::string> texts;
   std::vector<TokenType> types;
-  std::vector<uint8_t> strips;                        // by token
-  std::unordered_map<std::string_view, int32_t> ids;  // views into `texts`
-  std::vector<TokenMerge> merges;                     // best first
+  std::vector<uint8_t> strips;     // by token
+  TokenIndex ids;                  // of `texts`
+  std::vector<TokenMerge> merges;  // best first
   std::optional<int32_t> bos, eos, unknown;
   std::vector<int32_t> end_tokens;
   bool adds_bos = false;
   SpacePrefix space_prefix = SpacePrefix::kNone;
 
-  std::optional<int32_t> id_of(std::string_view text) const {
-    const auto found = ids.find(text);
-    if (found == ids.end()) return std::nullopt;
-    return found->second;
-  }
+  std::optional<int32_t> id_of(std::string_view text) const { return ids.find(text, texts); }
   // The token's id where it is a control token, one that no ordinary text is encoded to.
   std::optional<int32_t> control_id_of(std::string_view text) const {
     const auto id = id_of(text);

@@ -7,14 +7,13 @@ namespace {
 
 constexpr int64_t kMostWantedRows = 64;
 constexpr int64_t kMostWaiting = 64;
-constexpr int64_t kRowsPerStep = 256;
 constexpr std::chrono::milliseconds kTickEvery{500};
 constexpr std::chrono::milliseconds kReportEvery{500};
 
 SchedulerLimits scheduler_limits(const Plan& plan) {
   SchedulerLimits limits{};
   limits.context = plan.context;
-  limits.rows_per_step = kRowsPerStep;
+  limits.rows_per_step = kStepRows;
   limits.sequences = plan.sequences;
   limits.waiting = kMostWaiting;
   limits.wanted_rows = kMostWantedRows;

@@ -13,7 +13,6 @@ namespace {
 
 constexpr std::chrono::seconds kFormTimeout{30};
 constexpr std::chrono::seconds kDialTimeout{5};
-constexpr int64_t kRowsPerStep = 256;
 
 Result<std::unique_ptr<Link>> dial_rank(const ShardOrder& order, int rank, Deadline deadline) {
   const auto index = static_cast<size_t>(rank);
@@ -108,7 +107,7 @@ Result<Shard> form_shard(const ShardOrder& order, Mailbox<ArrivedLink>& arrived,
 
   const Plan& plan = order.plan;
   EngineOptions options;
-  options.max_rows = kRowsPerStep;
+  options.max_rows = kStepRows;
   options.max_positions = plan.context;
   options.kv_type = plan.kv_type;
   const int64_t page_tokens = shard.backend->page_tokens();

@@ -204,6 +204,24 @@ TEST(Forming, ARankThatDiffersIsNamed) {
             "rank 1 differs from rank 0 in its model file (pull the");
 }
 
+TEST(Forming, FilesThatDifferInMetadataAloneAreToldApart) {
+  const auto model = make_small_model({});
+  const auto other = make_small_model({});
+  const std::string_view name = other->file.string("general.name").value_or("");
+  const auto first = static_cast<size_t>(name.data() - other->bytes.data());
+  ASSERT_LT(first, other->bytes.size());
+  other->bytes[first] ^= 0x20;  // a capital letter
+  auto reopened = gguf::File::parse(as_bytes(other->bytes), "other small model");
+  ASSERT_TRUE(reopened) << reopened.error().message;
+  other->file = std::move(*reopened);
+  const auto ranks = Ranks::start(*model, {.shares = {1, 1}, .model_of = [&](int rank) {
+                                             return rank == 1 ? other.get() : model.get();
+                                           }});
+  ASSERT_FALSE(ranks);
+  EXPECT_EQ(ranks.error().message.substr(0, 54),
+            "rank 1 differs from rank 0 in its model file (pull the");
+}
+
 TEST(Forming, ALoadThatFailsEndsItForAllWithItsSentence) {
   const auto model = make_small_model({});
   RanksOptions options{.shares = {1, 1, 1}};
