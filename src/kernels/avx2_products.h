@@ -9,5 +9,7 @@ Product avx2_product(ElementType type);  // null for a type without one
 void avx2_quantise(const float* in, int64_t count, int8_t* codes, BlockSums* blocks);
 uint64_t avx2_read_streams(const uint8_t* bytes, int64_t quarter_bytes);
 void avx2_attend(const AttendTask& task);
+void avx2_attend_span(const AttendTask& task, int64_t span, float* parts);
+void avx2_attend_join(const AttendTask& task, const float* parts, int64_t count);
 
 }  // namespace shoal::kernels

@@ -155,6 +155,8 @@ const KernelTable* avx2_kernels() {
       .store_f16 = store_f16,
       .store_q8 = store_q8,
       .attend = avx2_attend,
+      .attend_span = avx2_attend_span,
+      .attend_join = avx2_attend_join,
       .read_streams = avx2_read_streams,
       .peak = peak,
       .peak_multiply_adds = kPeakChains * kPeakDepth * 32,

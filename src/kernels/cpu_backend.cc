@@ -1,12 +1,14 @@
 #include "kernels/cpu_backend.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <functional>
 
 #include "base/clock.h"
 #include "base/thread_pool.h"
+#include "kernels/attend_plan.h"
 #include "kernels/experts.h"
 #include "kernels/kernel_table.h"
 #include "kernels/kv_storage.h"
@@ -105,9 +107,11 @@ class CpuBackend final : public Backend {
   uint8_t* product_scratch(int thread) const {
     return product_scratch_.data() + thread * kProductScratchBytes;
   }
-  void append(const Attend& op, const StepBatch& batch, int64_t row);
-  void attend_heads(const Attend& op, const StepBatch& batch, int64_t row, int64_t head_begin,
-                    int64_t head_end, int thread);
+  void append(const Attend& op, const StepBatch& batch, int64_t row, int head);
+  AttendTask attend_task(const Attend& op, const StepBatch& batch, const AttendBlock& block,
+                         int thread) const;
+  void attend_unit(const Attend& op, const StepBatch& batch, const AttendUnit& unit,
+                   const AttendUnit* next, int thread);
 
   const KernelTable& kernels_;
   ThreadPool pool_;
@@ -127,8 +131,11 @@ class CpuBackend final : public Backend {
   MemoryRegion codes_;  // quantised input of the Project that runs
   MemoryRegion blocks_;
   MemoryRegion product_scratch_;  // kProductScratchBytes of each thread
+  AttendPlan attend_plan_;
   MemoryRegion attend_scratch_;
-  int64_t attend_scratch_bytes_ = 0;  // of one thread
+  int64_t attend_scratch_floats_ = 0;  // of one thread
+  MemoryRegion attend_parts_;
+  int64_t attend_part_floats_ = 0;
   ExpertRunner experts_;
   std::vector<RopeTable> ropes_;
   std::vector<KvStorage> kv_;
@@ -187,11 +194,14 @@ Status CpuBackend::allocate_scratch() {
         expert_width = std::max(expert_width, experts->width);
         expert_hidden = std::max(expert_hidden, width(experts->in));
       } else if (const auto* attend = std::get_if<Attend>(&operation)) {
-        const auto heads = static_cast<int64_t>(attend->query_to_kv.size());
-        const int64_t dimension =
-            program_.cache_groups[static_cast<size_t>(attend->group)].head_dimension;
-        const int64_t bytes = heads * (dimension + 8) * static_cast<int64_t>(sizeof(double));
-        attend_scratch_bytes_ = std::max(attend_scratch_bytes_, (bytes + 127) / 128 * 128);
+        const CacheGroupSpec& group = program_.cache_groups[static_cast<size_t>(attend->group)];
+        attend_scratch_floats_ =
+            std::max(attend_scratch_floats_,
+                     attend_scratch_floats(group.head_dimension, group.value_dimension()));
+        attend_part_floats_ =
+            std::max(attend_part_floats_,
+                     AttendPlan::most_part_floats(group, attend->query_to_kv, limits_.rows,
+                                                  limits_.positions, pool_.thread_count()));
       }
     }
   }
@@ -204,9 +214,10 @@ Status CpuBackend::allocate_scratch() {
   SHOAL_ASSIGN(product_scratch_, MemoryRegion::create(static_cast<uint64_t>(kProductScratchBytes *
                                                                             pool_.thread_count()),
                                                       "scratch memory"));
-  SHOAL_ASSIGN(attend_scratch_, MemoryRegion::create(static_cast<uint64_t>(attend_scratch_bytes_ *
-                                                                           pool_.thread_count()),
-                                                     "scratch memory"));
+  const auto attend_floats = static_cast<uint64_t>(attend_scratch_floats_ * pool_.thread_count());
+  SHOAL_ASSIGN(attend_scratch_, MemoryRegion::create(attend_floats * 4, "scratch memory"));
+  const auto part_floats = static_cast<uint64_t>(attend_part_floats_);
+  SHOAL_ASSIGN(attend_parts_, MemoryRegion::create(part_floats * 4, "scratch memory"));
   return {};
 }
 
@@ -259,7 +270,8 @@ BackendMemory CpuBackend::memory() const {
   for (const std::vector<float>& values : vectors_)
     memory.weight_bytes += values.size() * sizeof(float);
   memory.activation_bytes = activations_.size() + codes_.size() + blocks_.size() +
-                            product_scratch_.size() + attend_scratch_.size() + experts_.bytes();
+                            product_scratch_.size() + attend_scratch_.size() +
+                            attend_parts_.size() + experts_.bytes();
   for (const KvStorage& storage : kv_) memory.kv_bytes += storage.bytes();
   return memory;
 }
@@ -476,7 +488,7 @@ Status CpuBackend::execute(const Rotate& op, const StepBatch& batch) {
   return {};
 }
 
-void CpuBackend::append(const Attend& op, const StepBatch& batch, int64_t r) {
+void CpuBackend::append(const Attend& op, const StepBatch& batch, int64_t r, int head) {
   const CacheGroupSpec& group = program_.cache_groups[static_cast<size_t>(op.group)];
   const KvStorage& kv = kv_[static_cast<size_t>(op.group)];
   const auto index = static_cast<size_t>(r);
@@ -485,45 +497,59 @@ void CpuBackend::append(const Attend& op, const StepBatch& batch, int64_t r) {
       batch.page_tables[static_cast<size_t>(op.group)][static_cast<size_t>(batch.sequences[index])];
   const int64_t page = pages[static_cast<size_t>(position / kPageTokens)];
   const int64_t offset = position % kPageTokens;
-  for (int head = 0; head < group.kv_heads; ++head) {
-    const int64_t first = int64_t{head} * group.head_dimension;
-    kv.store(kernels_, row(op.k, r) + first, kv.keys(op.layer, page, head), offset);
-    if (kv.keeps_values())
-      kv.store(kernels_, row(op.v, r) + first, kv.values(op.layer, page, head), offset);
-  }
+  const int64_t first = int64_t{head} * group.head_dimension;
+  kv.store_key(kernels_, row(op.k, r) + first, kv.keys(op.layer, page, head), offset);
+  if (!kv.keeps_values()) return;
+  kv.store_value(kernels_, row(op.v, r) + first, kv.values(op.layer, page, head), offset);
 }
 
-// Query heads [head_begin, head_end) of one row; neighbours that share a KV head go together.
-void CpuBackend::attend_heads(const Attend& op, const StepBatch& batch, int64_t r,
-                              int64_t head_begin, int64_t head_end, int thread) {
+AttendTask CpuBackend::attend_task(const Attend& op, const StepBatch& batch,
+                                   const AttendBlock& block, int thread) const {
   const CacheGroupSpec& group = program_.cache_groups[static_cast<size_t>(op.group)];
   const KvStorage& kv = kv_[static_cast<size_t>(op.group)];
-  const auto index = static_cast<size_t>(r);
-  const int64_t position = batch.positions[index];
+  const auto index = static_cast<size_t>(block.row);
   const auto pages =
       batch.page_tables[static_cast<size_t>(op.group)][static_cast<size_t>(batch.sequences[index])];
-  for (int64_t head = head_begin; head < head_end;) {
-    const int kv_head = op.query_to_kv[static_cast<size_t>(head)];
-    int64_t end = head + 1;
-    while (end < head_end && op.query_to_kv[static_cast<size_t>(end)] == kv_head) ++end;
-    kernels_.attend({.q = row(op.q, r) + head * group.head_dimension,
-                     .k = kv.keys(op.layer, 0, kv_head),
-                     .v = kv.values(op.layer, 0, kv_head),
-                     .page_stride_bytes = kv.page_stride_bytes(),
-                     .pages = pages.data(),
-                     .type = kv.type(),
-                     .heads = static_cast<int>(end - head),
-                     .head_dimension = group.head_dimension,
-                     .value_dimension = group.value_dimension(),
-                     .first_position = first_attended(group, position),
-                     .last_position = position,
-                     .scale = op.scale,
-                     .soft_cap = op.soft_cap,
-                     .sinks = op.sinks ? vector(*op.sinks).data() + head : nullptr,
-                     .scratch = attend_scratch_.data() + thread * attend_scratch_bytes_,
-                     .out = row(op.out, r) + head * group.value_dimension()});
-    head = end;
+  const int kv_head = op.query_to_kv[static_cast<size_t>(block.head)];
+  return {
+      .q = row(op.q, block.row) + block.head * group.head_dimension,
+      .q_stride = width(op.q),
+      .k = kv.keys(op.layer, 0, kv_head),
+      .v = kv.keeps_values() ? kv.values(op.layer, 0, kv_head) : nullptr,
+      .page_stride_bytes = kv.page_stride_bytes(),
+      .pages = pages.data(),
+      .type = kv.type(),
+      .rows = block.rows,
+      .heads = block.heads,
+      .head_dimension = group.head_dimension,
+      .value_dimension = group.value_dimension(),
+      .position = batch.positions[index],
+      .window = group.window,
+      .scale = op.scale,
+      .soft_cap = op.soft_cap,
+      .sinks = op.sinks ? vector(*op.sinks).data() + block.head : nullptr,
+      .scratch = reinterpret_cast<float*>(attend_scratch_.data()) + thread * attend_scratch_floats_,
+      .out = row(op.out, block.row) + block.head * group.value_dimension(),
+      .out_stride = width(op.out)};
+}
+
+void CpuBackend::attend_unit(const Attend& op, const StepBatch& batch, const AttendUnit& unit,
+                             const AttendUnit* next, int thread) {
+  const auto block_of = [&](const AttendUnit& of) -> const AttendBlock& {
+    return attend_plan_.blocks()[static_cast<size_t>(of.block)];
+  };
+  const AttendBlock& block = block_of(unit);
+  AttendTask task = attend_task(op, batch, block, thread);
+  if (next != nullptr) {
+    const AttendTask after = attend_task(op, batch, block_of(*next), thread);
+    const int64_t span = block_of(*next).first_span + std::max<int64_t>(next->span, 0);
+    const int64_t page = std::max(first_page(after), span * (kSpanTokens / kPageTokens));
+    task.next = after.k + after.pages[page] * after.page_stride_bytes;
   }
+  if (unit.span < 0) return kernels_.attend(task);
+  auto* parts = reinterpret_cast<float*>(attend_parts_.data()) + block.part;
+  const int64_t floats = task.rows * task.heads * part_floats(task.value_dimension);
+  kernels_.attend_span(task, block.first_span + unit.span, parts + unit.span * floats);
 }
 
 Status CpuBackend::execute(const Attend& op, const StepBatch& batch) {
@@ -531,21 +557,35 @@ Status CpuBackend::execute(const Attend& op, const StepBatch& batch) {
   SHOAL_TRY(check_pages(group, static_cast<size_t>(op.group),
                         kv_[static_cast<size_t>(op.group)].pages(), batch));
   const auto count = static_cast<int64_t>(batch.tokens.size());
-  split(count, count * width(op.k), [&](int64_t begin, int64_t end, int) {
-    for (int64_t r = begin; r < end; ++r) append(op, batch, r);
+  if (count == 0) return {};
+  split(count * group.kv_heads, count * width(op.k) * 4, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i)
+      append(op, batch, i / group.kv_heads, static_cast<int>(i % group.kv_heads));
   });
-  const auto heads = static_cast<int64_t>(op.query_to_kv.size());
-  const int64_t threads = pool_.thread_count();
-  // Later rows of a prompt attend to more: with many rows the threads take them in turns.
-  const bool by_rows = count >= 4 * threads;
-  const auto job = [&](int index) {
-    for (int64_t r = by_rows ? index : 0; r < count; r += by_rows ? threads : 1) {
-      const int64_t begin = by_rows ? 0 : heads * index / threads;
-      const int64_t end = by_rows ? heads : heads * (index + 1) / threads;
-      attend_heads(op, batch, r, begin, end, index);
+  attend_plan_.make(group, op.query_to_kv, batch, pool_.thread_count(), attend_part_floats_);
+  const auto units = attend_plan_.units();
+  // Threads take units as they come to them, one ahead, so that its first page is on its way.
+  std::atomic<size_t> taken = 0;
+  const auto gather = [&](int thread) {
+    for (size_t mine = taken++; mine < units.size();) {
+      const size_t after = taken++;
+      attend_unit(op, batch, units[mine], after < units.size() ? &units[after] : nullptr, thread);
+      mine = after;
     }
   };
-  pool_.run(std::ref(job));
+  pool_.run(std::ref(gather));
+  if (!attend_plan_.has_parts()) return {};
+  const auto blocks = attend_plan_.blocks();
+  const auto join = [&](int thread) {
+    for (size_t i = static_cast<size_t>(thread); i < blocks.size();
+         i += static_cast<size_t>(pool_.thread_count())) {
+      if (blocks[i].part < 0) continue;
+      kernels_.attend_join(attend_task(op, batch, blocks[i], thread),
+                           reinterpret_cast<float*>(attend_parts_.data()) + blocks[i].part,
+                           blocks[i].span_count);
+    }
+  };
+  pool_.run(std::ref(join));
   return {};
 }
 

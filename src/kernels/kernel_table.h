@@ -82,33 +82,92 @@ GateKind gate_kind(Activation activation);
 inline constexpr float kGateCap = 7;
 inline constexpr float kGateSlope = 1.702f;
 
-// Where the scales of a page of q8_0 begin, behind its codes.
+// --- attention ---
+
+// A page of keys holds, of one head, [element][position]; one of values [position][element]. Of
+// q8_0 both keep their scales behind the codes, as [block of 32 elements][position].
 static inline int64_t kv_scales_offset(int64_t head_dimension) {
   return kPageTokens * head_dimension;
 }
 static inline int64_t kv_scales_count(int64_t head_dimension) {  // of one position
   return (head_dimension + kKvBlock - 1) / kKvBlock;
 }
+static inline int64_t key_index(int64_t offset, int64_t element) {
+  return element * kPageTokens + offset;
+}
+static inline int64_t kv_scale_index(int64_t offset, int64_t element) {
+  return element / kKvBlock * kPageTokens + offset;
+}
 
-// Attention of query heads that share one KV head, for one row.
+// Attention goes span by span of positions: what a row gathers in each is joined in their order,
+// whoever gathered it. So threads may share a row, and its bits do not depend on how.
+inline constexpr int kSpanTokens = 512;
+// Most rows times heads of a task: a page is turned into floats once for all of them, and their
+// queries and scores of a span stay in the second cache.
+inline constexpr int kTaskQueries = 64;
+
+// Rows of one sequence, at positions that follow one another, attend by heads that share one KV
+// head. "Query" r * heads + h is that of row r and head h.
 struct AttendTask {
-  const float* q;    // heads x head_dimension
+  const float* q;  // of row r and head h at q + r * q_stride + h * head_dimension
+  int64_t q_stride;
   const uint8_t* k;  // page 0 of this layer and KV head, as KvStorage lays it out
-  const uint8_t* v;
+  const uint8_t* v;  // likewise; null: a value is the first elements of its key
   int64_t page_stride_bytes;
   const int32_t* pages;  // of the sequence
   KvType type;
-  int heads;
+  int rows;
+  int heads;            // rows * heads is at most kTaskQueries
   int head_dimension;   // elements of a position, of keys and of values alike
   int value_dimension;  // elements of a value that count: the first
-  int64_t first_position;
-  int64_t last_position;  // inclusive
+  int64_t position;     // of the first row
+  int64_t window = 0;   // a row attends to so many positions, itself the last; 0: to all
   float scale;
-  float soft_cap;      // 0: none
-  const float* sinks;  // of the heads; null: none
-  void* scratch;       // heads * (head_dimension + 8) doubles, 64-byte aligned
-  float* out;          // heads x value_dimension
+  float soft_cap = 0;            // 0: none
+  const float* sinks = nullptr;  // of the heads; null: none
+  float* scratch;                // attend_scratch_floats(), 64-byte aligned
+  // A page of keys that the same thread reads next; null: it is not known.
+  const uint8_t* next = nullptr;
+  float* out;  // of row r and head h at out + r * out_stride + h * value_dimension
+  int64_t out_stride;
 };
+
+// What a query gathered in a span: the largest score, the sum of weights, both relative to it;
+// behind kPartHead floats the weighted sum of values.
+inline constexpr int kPartHead = 16;
+static inline int64_t part_floats(int64_t value_dimension) {
+  return kPartHead + (value_dimension + 15) / 16 * 16;
+}
+static inline int64_t attend_scratch_floats(int64_t head_dimension, int64_t value_dimension) {
+  const int64_t padded = (head_dimension + 31) / 32 * 32;
+  const int64_t query = padded + kSpanTokens + 16 + 2 * part_floats(value_dimension);
+  return kTaskQueries * query + 2 * kPageTokens * padded + kPageTokens * padded / kKvBlock + 16;
+}
+
+// The first and the last but one position of row `row` of a task, from `start` on, within a span.
+struct SpanRange {
+  int begin, end;  // both rise from row to row
+};
+static inline SpanRange span_range(const AttendTask& task, int64_t row, int64_t start) {
+  const int64_t last = task.position + row;
+  const int64_t first = task.window > 0 && last >= task.window ? last - task.window + 1 : 0;
+  const auto within = [start](int64_t position) {
+    const int64_t offset = position - start;
+    return static_cast<int>(offset < 0 ? 0 : offset > kSpanTokens ? kSpanTokens : offset);
+  };
+  return {within(first), within(last + 1)};
+}
+static inline int64_t first_page(const AttendTask& task) {
+  return task.window > 0 && task.position >= task.window
+             ? (task.position - task.window + 1) / kPageTokens
+             : 0;
+}
+static inline int64_t first_span(const AttendTask& task) {
+  return first_page(task) * kPageTokens / kSpanTokens;
+}
+static inline int64_t last_span(const AttendTask& task) {
+  return (task.position + task.rows - 1) / kSpanTokens;
+}
 
 struct KernelTable {
   Isa isa;
@@ -136,6 +195,11 @@ struct KernelTable {
   // magnitude / 127, so that no code is cut off. The same bits for every instruction set.
   void (*store_q8)(const float* in, int64_t count, int8_t* codes, uint16_t* scales);
   void (*attend)(const AttendTask& task);
+  // The same in two steps. The first gathers one span: a part for each query; the second joins
+  // those of `count` spans, in their order, part q of span s at parts + (s * queries + q) *
+  // part_floats(), and writes the task's output.
+  void (*attend_span)(const AttendTask& task, int64_t span, float* parts);
+  void (*attend_join)(const AttendTask& task, const float* parts, int64_t count);
 
   // Reads four parts of `quarter_bytes` (a multiple of 256) side by side; for the probe.
   uint64_t (*read_streams)(const uint8_t* bytes, int64_t quarter_bytes);

@@ -1,6 +1,7 @@
 #include "kernels/kv_storage.h"
 
-#include <cstring>
+#include <algorithm>
+#include <type_traits>
 
 namespace shoal::kernels {
 
@@ -10,13 +11,14 @@ Result<KvStorage> KvStorage::create(const CacheGroupSpec& spec, KvType type, int
   KvStorage storage;
   storage.type_ = type;
   storage.pages_ = pages;
+  storage.kv_heads_ = spec.kv_heads;
   storage.head_dimension_ = spec.head_dimension;
   storage.block_bytes_ =
       kPageTokens * static_cast<int64_t>(kv_head_bytes(type, spec.head_dimension));
   storage.blocks_per_head_ = spec.value_in_key > 0 ? 1 : 2;
-  storage.page_stride_bytes_ = storage.blocks_per_head_ * spec.kv_heads * storage.block_bytes_;
+  const int64_t page_bytes = storage.blocks_per_head_ * spec.kv_heads * storage.block_bytes_;
   int64_t total = 0;
-  if (__builtin_mul_overflow(storage.page_stride_bytes_, pages, &total) ||
+  if (__builtin_mul_overflow(page_bytes, pages, &total) ||
       __builtin_mul_overflow(total, int64_t{spec.layer_count}, &total)) {
     return fail(ErrorCode::kDoesNotFit, "a KV cache of {} pages is more than any machine holds",
                 pages);
@@ -26,21 +28,28 @@ Result<KvStorage> KvStorage::create(const CacheGroupSpec& spec, KvType type, int
   return storage;
 }
 
-void KvStorage::store(const KernelTable& kernels, const float* in, uint8_t* page,
-                      int64_t offset) const {
-  const int64_t first = offset * head_dimension_;
-  switch (type_) {
-    case KvType::kF32:
-      std::memcpy(page + 4 * first, in, static_cast<size_t>(4 * head_dimension_));
-      break;
-    case KvType::kF16:
-      kernels.store_f16(in, head_dimension_, reinterpret_cast<uint16_t*>(page + 2 * first));
-      break;
-    case KvType::kQ8_0:
+void KvStorage::store(const KernelTable& kernels, const float* in, uint8_t* page, int64_t offset,
+                      int64_t element_stride, int64_t position_stride) const {
+  // A block of 32 elements at a time, packed by the kernels and then put where they belong.
+  const auto put = [&](const auto* elements, int64_t first, int64_t count) {
+    auto* out = reinterpret_cast<std::remove_cvref_t<decltype(*elements)>*>(page) +
+                offset * position_stride + first * element_stride;
+    for (int64_t i = 0; i < count; ++i) out[i * element_stride] = elements[i];
+  };
+  for (int64_t first = 0; first < head_dimension_; first += kKvBlock) {
+    const int64_t count = std::min<int64_t>(kKvBlock, head_dimension_ - first);
+    if (type_ == KvType::kF32) {
+      put(in + first, first, count);
+    } else if (type_ == KvType::kF16) {
+      uint16_t halves[kKvBlock];
+      kernels.store_f16(in + first, count, halves);
+      put(halves, first, count);
+    } else {
+      int8_t codes[kKvBlock];
       auto* scales = reinterpret_cast<uint16_t*>(page + kv_scales_offset(head_dimension_));
-      kernels.store_q8(in, head_dimension_, reinterpret_cast<int8_t*>(page + first),
-                       scales + offset * kv_scales_count(head_dimension_));
-      break;
+      kernels.store_q8(in + first, count, codes, scales + kv_scale_index(offset, first));
+      put(codes, first, count);
+    }
   }
 }
 

@@ -142,19 +142,18 @@ void store_q8(const float* in, int64_t count, int8_t* codes, uint16_t* scales) {
   }
 }
 
-double element(const AttendTask& task, const uint8_t* base, int64_t position, int i) {
-  const uint8_t* page = base + task.pages[position / kPageTokens] * task.page_stride_bytes;
-  const int64_t offset = position % kPageTokens;
-  const int64_t index = offset * task.head_dimension + i;
+// Element i of a key or a value of a page.
+double element(const AttendTask& task, const uint8_t* page, int64_t offset, int i, bool of_key) {
+  const int64_t index = of_key ? key_index(offset, i) : offset * task.head_dimension + i;
   switch (task.type) {
     case KvType::kF32:
       break;
     case KvType::kF16:
       return static_cast<double>(load_half(page + 2 * index));
     case KvType::kQ8_0: {
-      const int64_t block = offset * kv_scales_count(task.head_dimension) + i / kKvBlock;
-      const uint8_t* scale = page + kv_scales_offset(task.head_dimension) + 2 * block;
-      return static_cast<double>(load_half(scale)) * static_cast<int8_t>(page[index]);
+      const uint8_t* scales = page + kv_scales_offset(task.head_dimension);
+      return static_cast<double>(load_half(scales + 2 * kv_scale_index(offset, i))) *
+             static_cast<int8_t>(page[index]);
     }
   }
   float value;
@@ -162,36 +161,112 @@ double element(const AttendTask& task, const uint8_t* base, int64_t position, in
   return static_cast<double>(value);
 }
 
+const uint8_t* page_of(const AttendTask& task, const uint8_t* base, int64_t position) {
+  return base + task.pages[position / kPageTokens] * task.page_stride_bytes;
+}
+
 double score(const AttendTask& task, const float* q, int64_t position) {
+  const uint8_t* page = page_of(task, task.k, position);
   double sum = 0;
-  for (int i = 0; i < task.head_dimension; ++i) {
-    sum += static_cast<double>(q[i]) * element(task, task.k, position, i);
-  }
+  for (int i = 0; i < task.head_dimension; ++i)
+    sum += static_cast<double>(q[i]) * element(task, page, position % kPageTokens, i, true);
   sum *= static_cast<double>(task.scale);
   const auto cap = static_cast<double>(task.soft_cap);
   return cap > 0 ? cap * std::tanh(sum / cap) : sum;
 }
 
-void attend(const AttendTask& task) {
-  auto* sums = static_cast<double*>(task.scratch);
-  for (int head = 0; head < task.heads; ++head) {
-    const float* q = task.q + head * task.head_dimension;
-    const double sink = task.sinks != nullptr ? static_cast<double>(task.sinks[head]) : -INFINITY;
-    double largest = sink;
-    for (int64_t p = task.first_position; p <= task.last_position; ++p) {
-      largest = std::max(largest, score(task, q, p));
-    }
-    double total = task.sinks != nullptr ? std::exp(sink - largest) : 0;
-    std::fill_n(sums, task.value_dimension, 0.0);
-    for (int64_t p = task.first_position; p <= task.last_position; ++p) {
-      const double weight = std::exp(score(task, q, p) - largest);
-      total += weight;
-      for (int i = 0; i < task.value_dimension; ++i)
-        sums[i] += weight * element(task, task.v, p, i);
-    }
-    float* out = task.out + head * task.value_dimension;
-    for (int i = 0; i < task.value_dimension; ++i) out[i] = static_cast<float>(sums[i] / total);
+// What query `q` gathers of positions [first, first + count), at most a span.
+void gather(const AttendTask& task, const float* q, int64_t first, int count, float* part) {
+  double weights[kSpanTokens], largest = -INFINITY, total = 0;
+  for (int t = 0; t < count; ++t) {
+    weights[t] = score(task, q, first + t);
+    largest = std::max(largest, weights[t]);
   }
+  part[0] = static_cast<float>(largest);
+  for (int t = 0; t < count; ++t) {
+    weights[t] = std::exp(weights[t] - static_cast<double>(part[0]));
+    total += weights[t];
+  }
+  part[1] = static_cast<float>(total);
+  const bool in_key = task.v == nullptr;
+  for (int i = 0; i < task.value_dimension; ++i) {
+    double sum = 0;
+    for (int t = 0; t < count; ++t) {
+      const uint8_t* page = page_of(task, in_key ? task.k : task.v, first + t);
+      sum += weights[t] * element(task, page, (first + t) % kPageTokens, i, in_key);
+    }
+    part[kPartHead + i] = static_cast<float>(sum);
+  }
+}
+
+void attend_span(const AttendTask& task, int64_t span, float* parts) {
+  for (int64_t row = 0; row < task.rows; ++row) {
+    const SpanRange range = span_range(task, row, span * kSpanTokens);
+    for (int head = 0; head < task.heads; ++head, parts += part_floats(task.value_dimension)) {
+      gather(task, task.q + row * task.q_stride + int64_t{head} * task.head_dimension,
+             span * kSpanTokens + range.begin, range.end - range.begin, parts);
+    }
+  }
+}
+
+// Adds a part to sums, both relative to the larger of their scores.
+void add_part(const AttendTask& task, const float* part, float* sums) {
+  if (part[1] == 0) return;
+  const float top = std::max(part[0], sums[0]);
+  const double old_share = std::exp(static_cast<double>(sums[0]) - static_cast<double>(top));
+  const double share = std::exp(static_cast<double>(part[0]) - static_cast<double>(top));
+  const auto add = [&](int i) {
+    sums[i] = static_cast<float>(static_cast<double>(sums[i]) * old_share +
+                                 static_cast<double>(part[i]) * share);
+  };
+  add(1);
+  for (int i = 0; i < task.value_dimension; ++i) add(kPartHead + i);
+  sums[0] = top;
+}
+
+void begin_sums(const AttendTask& task, float* sums) {
+  const int64_t stride = part_floats(task.value_dimension);
+  std::fill_n(sums, stride * task.rows * task.heads, 0.0f);
+  for (int64_t query = 0; query < int64_t{task.rows} * task.heads; ++query, sums += stride) {
+    const bool sink = task.sinks != nullptr;
+    sums[0] = sink ? task.sinks[query % task.heads] : -INFINITY;
+    sums[1] = sink ? 1 : 0;
+  }
+}
+
+void add_parts(const AttendTask& task, const float* parts, float* sums) {
+  const int64_t stride = part_floats(task.value_dimension);
+  for (int64_t query = 0; query < int64_t{task.rows} * task.heads; ++query)
+    add_part(task, parts + query * stride, sums + query * stride);
+}
+
+void write_out(const AttendTask& task, const float* sums) {
+  for (int64_t row = 0; row < task.rows; ++row) {
+    float* out = task.out + row * task.out_stride;
+    for (int head = 0; head < task.heads; ++head, sums += part_floats(task.value_dimension)) {
+      for (int i = 0; i < task.value_dimension; ++i) *out++ = sums[kPartHead + i] / sums[1];
+    }
+  }
+}
+
+void attend_join(const AttendTask& task, const float* parts, int64_t count) {
+  begin_sums(task, task.scratch);
+  for (int64_t span = 0; span < count; ++span) {
+    add_parts(task, parts, task.scratch);
+    parts += part_floats(task.value_dimension) * task.rows * task.heads;
+  }
+  write_out(task, task.scratch);
+}
+
+void attend(const AttendTask& task) {
+  float* parts = task.scratch;
+  float* sums = parts + part_floats(task.value_dimension) * kTaskQueries;
+  begin_sums(task, sums);
+  for (int64_t span = first_span(task); span <= last_span(task); ++span) {
+    attend_span(task, span, parts);
+    add_parts(task, parts, sums);
+  }
+  write_out(task, sums);
 }
 
 uint64_t read_streams(const uint8_t* bytes, int64_t quarter_bytes) {
@@ -247,6 +322,8 @@ const KernelTable* reference_kernels() {
       .store_f16 = store_f16,
       .store_q8 = store_q8,
       .attend = attend,
+      .attend_span = attend_span,
+      .attend_join = attend_join,
       .read_streams = read_streams,
       .peak = peak,
       .peak_multiply_adds = kPeakChains,
