@@ -61,6 +61,9 @@ bool has_avx512() {
   return bits(cpuid(7).b, {16, 17, 30, 31}) && bits(cpuid(7).c, {11}) &&  // F, DQ, BW, VL; VNNI
          bits(saved_states(), {1, 2, 5, 6, 7});
 }
+bool has_avx_vnni() {
+  return has_avx2() && cpuid(7).a >= 1 && bits(cpuid(7, 1).a, {4});
+}
 bool has_amx() {
   if (!bits(cpuid(7).d, {22, 24, 25}) || !bits(saved_states(), {17, 18})) return false;
   // The kernel keeps tile registers only for processes that have asked (ARCH_REQ_XCOMP_PERM).
@@ -88,6 +91,9 @@ bool has_avx2() {
   return false;
 }
 bool has_avx512() {
+  return false;
+}
+bool has_avx_vnni() {
   return false;
 }
 bool has_amx() {
@@ -151,6 +157,11 @@ std::string names_of_present() {
 std::string_view isa_name(Isa isa) {
   constexpr std::array<std::string_view, 4> names = {"reference", "avx2", "avx512", "amx"};
   return names[static_cast<size_t>(isa)];
+}
+
+bool machine_has_avx_vnni() {
+  static const bool has = has_avx_vnni();
+  return has;
 }
 
 bool machine_has(Isa isa) {

@@ -5,7 +5,8 @@
 
 namespace shoal::kernels {
 
-Product avx2_product(ElementType type);  // null for a type without one
+Product avx2_product(ElementType type);     // null for a type without one
+Product avxvnni_product(ElementType type);  // only where machine_has_avx_vnni()
 void avx2_quantise(const float* in, int64_t count, int8_t* codes, BlockSums* blocks);
 uint64_t avx2_read_streams(const uint8_t* bytes, int64_t quarter_bytes);
 void avx2_attend(const AttendTask& task);

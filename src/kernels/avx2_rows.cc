@@ -141,14 +141,14 @@ bool takes_codes(ElementType type) {
 }  // namespace
 
 const KernelTable* avx2_kernels() {
-  static constexpr KernelTable table = {
+  static const KernelTable table = {
       .isa = Isa::kAvx2,
       .row_unit = kGroupRows,
       .takes_codes = takes_codes,
       .unit_bytes = interleaved_unit_bytes,
       .pack = interleaved_pack,
       .unpack_row = interleaved_unpack_row,
-      .product = avx2_product,
+      .product = machine_has_avx_vnni() ? avxvnni_product : avx2_product,
       .quantise = avx2_quantise,
       .rms_norm = rms_norm,
       .gate = gate,

@@ -6,7 +6,6 @@
 namespace shoal::kernels {
 
 Product avx512_product(ElementType type);  // null for a type without one
-void avx512_quantise(const float* in, int64_t count, int8_t* codes, BlockSums* blocks);
 uint64_t avx512_read_streams(const uint8_t* bytes, int64_t quarter_bytes);
 uint64_t avx512_peak(int64_t rounds);  // KernelTable::peak, in int8
 extern const int64_t kAvx512PeakMultiplyAdds;

@@ -9,7 +9,6 @@ const KernelTable* avx512_kernels() {
     KernelTable t = *avx2_kernels();
     t.isa = Isa::kAvx512;
     t.product = avx512_product;
-    t.quantise = avx512_quantise;
     t.read_streams = avx512_read_streams;
     t.peak = avx512_peak;
     t.peak_multiply_adds = kAvx512PeakMultiplyAdds;

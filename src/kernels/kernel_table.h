@@ -45,17 +45,18 @@ struct MatrixView {
 // the other way on one rank than on another grows from layer to layer until two plans disagree on
 // 4% of SmolLM2's next tokens; two levels move it by 1/64000.
 // A remainder is at most half a coarse step and a few ulps of the largest: 252 fine steps in a
-// coarse one instead of 254 keep its code within int8.
+// coarse one instead of 254 keep its code within int8. Products take both as one int16 of fine
+// steps.
 inline constexpr int kFineSteps = 252;
+inline constexpr int kLargestStep = 127 * kFineSteps + kFineSteps / 2;
 inline constexpr int kCodeBytes =
-    64;  // of 32 activations: 32 coarse codes and 32 fine, or both in one int16
+    64;  // of 32 activations: an int16 each, in the order of their pairs
 
-// What goes with 32 activations: value = scale * (kFineSteps * coarse code + fine code).
+// What goes with 32 activations: value = scale * steps.
 struct BlockSums {
   float scale;
-  float weighted_sum;       // scale * sum
-  int32_t sum;              // of the 32 values in fine steps
-  int16_t half_sums[2][2];  // [level][half]: of the first and the last 16 codes
+  float weighted_sum;     // scale * the sum of all steps
+  int32_t half_steps[2];  // sums of the first and the last 16
 };
 
 // Rows of activations, as floats and, where a product asks for it, quantised.

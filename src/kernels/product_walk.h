@@ -14,8 +14,7 @@
 
 #include <cstring>
 
-#include "kernels/interleaved.h"
-#include "kernels/kernel_table.h"
+#include "kernels/interleaved_codes.h"
 
 namespace shoal::kernels {
 
