@@ -284,7 +284,7 @@ void CpuBackend::set_profile(bool on) {
         matrices_[i].region.size() + stacks_[i].region.size() + vectors_[i].size() * sizeof(float);
   }
   for (const KvStorage& storage : kv_)
-    positions.push_back(static_cast<uint64_t>(storage.page_stride_bytes()) / kPageTokens);
+    positions.push_back(static_cast<uint64_t>(storage.position_bytes()));
   profile_.start({weights, positions});
 }
 

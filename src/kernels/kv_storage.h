@@ -23,6 +23,9 @@ class KvStorage {
   int64_t pages() const { return pages_; }
   uint64_t bytes() const { return region_.size(); }
   int64_t page_stride_bytes() const { return block_bytes_; }
+  int64_t position_bytes() const {  // of all heads of a layer
+    return blocks_per_head_ * kv_heads_ * block_bytes_ / kPageTokens;
+  }
 
   // Writes what one head keeps of position `offset` of a page: the elements of `in`.
   void store_key(const KernelTable& kernels, const float* in, uint8_t* page, int64_t offset) const {

@@ -403,6 +403,27 @@ TEST_P(AttentionOn, Q8StaysWithinItsStepsOfF32) {
   }
 }
 
+// Lanes are never added across but in one order, and exp is one polynomial: machines of one cluster
+// agree here whatever their vectors.
+TEST(Attention, HasTheSameBitsByEveryVector) {
+  if (!machine_has(Isa::kAvx512)) GTEST_SKIP() << "NOT TESTED: this machine lacks avx512";
+  for (const AttentionCase& c : {AttentionCase{64, 4, 700, KvType::kF16, 5},
+                                 {80, 3, 90, KvType::kQ8_0, 3, 50, 0, 20.0f, true},
+                                 {40, 12, 33, KvType::kF32, 2},
+                                 {.head_dimension = 72,
+                                  .heads = 16,
+                                  .position = 40,
+                                  .type = KvType::kQ8_0,
+                                  .value_dimension = 56,
+                                  .value_in_key = true}}) {
+    const Cache cache(*avx2_kernels(), c);
+    const auto q = random_queries(c);
+    const auto narrow = Attending(*avx2_kernels(), c, cache, q).whole(c.rows, c.heads),
+               wide = Attending(*avx512_kernels(), c, cache, q).whole(c.rows, c.heads);
+    EXPECT_EQ(std::memcmp(narrow.data(), wide.data(), wide.size() * 4), 0) << c.head_dimension;
+  }
+}
+
 // --- the backend ---
 
 // A program of nothing but one layer of attention.
