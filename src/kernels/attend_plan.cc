@@ -81,8 +81,9 @@ void AttendPlan::make(const CacheGroupSpec& group, std::span<const int> query_to
   int64_t parts = 0;
   for (int64_t row = 0; row < count;) {
     const auto first = static_cast<size_t>(row);
-    const int64_t rows = std::min(run_from(batch, first), most_rows);
     const int64_t position = batch.positions[first];
+    int64_t rows = std::min(run_from(batch, first), most_rows);
+    if (group.chunked) rows = std::min(rows, group.window - position % group.window);
     const int64_t first_span = first_attended(group, position) / kSpanTokens;
     const int64_t spans = (position + rows - 1) / kSpanTokens + 1 - first_span;
     for_each_group(query_to_kv, groups.most_heads, [&](int64_t head, int64_t heads) {

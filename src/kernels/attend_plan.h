@@ -10,7 +10,8 @@
 
 namespace shoal::kernels {
 
-// Rows of one sequence, at positions that follow one another, and heads that share a KV head.
+// Rows of one sequence, at positions that follow one another, in one chunk where the window is one,
+// and heads that share a KV head.
 struct AttendBlock {
   int64_t row;
   int rows;

@@ -123,6 +123,7 @@ class CpuBackend final : public Backend {
   std::vector<PackedMatrix> matrices_;       // by weight; empty for others
   std::vector<PackedMatrices> stacks_;       // likewise
   std::vector<std::vector<float>> vectors_;  // likewise
+  std::vector<float> ones_;                  // for norms without weights
   std::vector<bool> loaded_;
   size_t missing_count_ = 0;
 
@@ -180,7 +181,7 @@ Status CpuBackend::allocate_activations() {
 }
 
 Status CpuBackend::allocate_scratch() {
-  int64_t blocks = 0, expert_width = 0, expert_hidden = 0;
+  int64_t blocks = 0, expert_width = 0, expert_hidden = 0, ones = 0;
   int used = 0;
   for (const Segment& segment : program_.segments) {
     for (const Operation& operation : segment.operations) {
@@ -189,6 +190,8 @@ Status CpuBackend::allocate_scratch() {
       } else if (const auto* parts = std::get_if<ProjectParts>(&operation)) {
         blocks = std::max(blocks, capacity(parts->in) * (width(parts->in) / parts->in_stride) *
                                       block_stride(parts->in_width));
+      } else if (const auto* norm = std::get_if<RmsNorm>(&operation)) {
+        if (!norm->weight) ones = std::max(ones, width(norm->in) / norm->parts);
       } else if (const auto* experts = std::get_if<Experts>(&operation)) {
         used = std::max(used, experts->routing.used);
         expert_width = std::max(expert_width, experts->width);
@@ -208,6 +211,7 @@ Status CpuBackend::allocate_scratch() {
   if (used > 0) {
     SHOAL_ASSIGN(experts_, ExpertRunner::create(limits_.rows, used, expert_hidden, expert_width));
   }
+  ones_.assign(static_cast<size_t>(ones), 1.0f);
   const auto block_count = static_cast<uint64_t>(blocks);
   SHOAL_ASSIGN(codes_, MemoryRegion::create(block_count * kCodeBytes, "scratch memory"));
   SHOAL_ASSIGN(blocks_, MemoryRegion::create(block_count * sizeof(BlockSums), "scratch memory"));
@@ -337,10 +341,11 @@ Status CpuBackend::execute(const Embed& op, const StepBatch& batch) {
 Status CpuBackend::execute(const RmsNorm& op, const StepBatch& batch) {
   const int64_t count = row_count(op.in, batch), stride = width(op.in) / op.parts;
   const int64_t columns = op.width > 0 ? op.width : stride;
+  const float* weight = op.weight ? vector(*op.weight).data() : ones_.data();
   split(count * op.parts, count * width(op.in), [&](int64_t begin, int64_t end, int) {
     for (int64_t part = begin; part < end; ++part) {
-      kernels_.rms_norm(buffer(op.in) + part * stride, vector(op.weight).data(), columns,
-                        op.epsilon, buffer(op.out) + part * stride);
+      kernels_.rms_norm(buffer(op.in) + part * stride, weight, columns, op.epsilon,
+                        buffer(op.out) + part * stride);
     }
   });
   return {};
@@ -462,7 +467,7 @@ Status CpuBackend::execute(const CopyParts& op, const StepBatch& batch) {
 
 Status CpuBackend::execute(const GrowByPosition& op, const StepBatch& batch) {
   for (int64_t r = 0; r < row_count(op.data, batch); ++r) {
-    const int64_t periods = batch.positions[static_cast<size_t>(r)] / op.period;
+    const int64_t periods = (batch.positions[static_cast<size_t>(r)] + op.offset) / op.period;
     const float factor =
         1 + op.growth * static_cast<float>(std::log1p(static_cast<double>(periods)));
     for (int64_t c = 0; c < width(op.data); ++c) row(op.data, r)[c] *= factor;
@@ -524,7 +529,8 @@ AttendTask CpuBackend::attend_task(const Attend& op, const StepBatch& batch,
       .head_dimension = group.head_dimension,
       .value_dimension = group.value_dimension(),
       .position = batch.positions[index],
-      .window = group.window,
+      .window = group.chunked ? 0 : group.window,
+      .start = group.chunked ? first_attended(group, batch.positions[index]) : 0,
       .scale = op.scale,
       .soft_cap = op.soft_cap,
       .sinks = op.sinks ? vector(*op.sinks).data() + block.head : nullptr,
@@ -558,10 +564,12 @@ Status CpuBackend::execute(const Attend& op, const StepBatch& batch) {
                         kv_[static_cast<size_t>(op.group)].pages(), batch));
   const auto count = static_cast<int64_t>(batch.tokens.size());
   if (count == 0) return {};
-  split(count * group.kv_heads, count * width(op.k) * 4, [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin; i < end; ++i)
-      append(op, batch, i / group.kv_heads, static_cast<int>(i % group.kv_heads));
-  });
+  if (op.appends) {
+    split(count * group.kv_heads, count * width(op.k) * 4, [&](int64_t begin, int64_t end, int) {
+      for (int64_t i = begin; i < end; ++i)
+        append(op, batch, i / group.kv_heads, static_cast<int>(i % group.kv_heads));
+    });
+  }
   attend_plan_.make(group, op.query_to_kv, batch, pool_.thread_count(), attend_part_floats_);
   const auto units = attend_plan_.units();
   // Threads take units as they come to them, one ahead, so that its first page is on its way.
@@ -609,6 +617,7 @@ Status CpuBackend::execute(const Experts& op, const StepBatch& batch) {
                 .up_bias = floats(op.up_bias),
                 .down_bias = floats(op.down_bias),
                 .selection_bias = floats(op.routing.selection_bias),
+                .expert_scales = floats(op.routing.expert_scales),
                 .expert_count = width(op.router),
                 .rows = row_count(op.in, batch),
                 .hidden = width(op.in),
@@ -621,7 +630,8 @@ Status CpuBackend::execute(const Experts& op, const StepBatch& batch) {
 
 Status CpuBackend::execute(const Scale& op, const StepBatch& batch) {
   const int64_t count = row_count(op.data, batch) * width(op.data);
-  for (int64_t i = 0; i < count; ++i) buffer(op.data)[i] *= op.factor;
+  const float factor = op.weight ? op.factor * vector(*op.weight).front() : op.factor;
+  for (int64_t i = 0; i < count; ++i) buffer(op.data)[i] *= factor;
   return {};
 }
 

@@ -61,7 +61,11 @@ void ExpertRunner::choose(const ExpertTask& task) {
   for (int64_t row = 0; row < task.rows; ++row) {
     choose_experts(task.op.routing, task.router + row * task.expert_count, task.expert_count,
                    task.selection_bias, routing_, chosen_);
-    for (const ChosenExpert& one : chosen_) unsorted_.push_back({one.expert, row, one.weight});
+    for (const ChosenExpert& one : chosen_) {
+      const float* scales = task.expert_scales;
+      unsorted_.push_back(
+          {one.expert, row, scales == nullptr ? one.weight : one.weight * scales[one.expert]});
+    }
   }
   order_.resize(unsorted_.size());
   std::iota(order_.begin(), order_.end(), int64_t{0});
@@ -85,6 +89,9 @@ void ExpertRunner::gather(const ExpertTask& task) {
   for (size_t at = 0; at < pairs_.size(); ++at) {
     std::copy_n(task.in + pairs_[at].row * task.hidden, task.hidden,
                 in_.row(static_cast<int64_t>(at)));
+    if (!task.op.routing.weighs_input) continue;
+    float* in = in_.row(static_cast<int64_t>(at));
+    for (int64_t c = 0; c < task.hidden; ++c) in[c] *= pairs_[at].weight;
   }
 }
 
@@ -129,7 +136,8 @@ void ExpertRunner::combine(const ExpertTask& task) {
     std::fill_n(out, task.hidden, 0.0f);
     for (int i = 0; i < used; ++i) {
       const int64_t pair = pair_of_[static_cast<size_t>(row * used + i)];
-      const float weight = pairs_[static_cast<size_t>(pair)].weight;
+      const float weight =
+          task.op.routing.weighs_input ? 1 : pairs_[static_cast<size_t>(pair)].weight;
       const float* from = out_.floats() + pair * task.hidden;
       for (int64_t c = 0; c < task.hidden; ++c) out[c] += weight * from[c];
     }

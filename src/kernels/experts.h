@@ -46,6 +46,7 @@ struct ExpertTask {
   const float* up_bias;
   const float* down_bias;       // [experts][hidden]
   const float* selection_bias;  // [experts]
+  const float* expert_scales;   // [experts], or null
   int64_t expert_count;
   int64_t rows;
   int64_t hidden;

@@ -123,6 +123,7 @@ struct AttendTask {
   int value_dimension;  // elements of a value that count: the first
   int64_t position;     // of the first row
   int64_t window = 0;   // a row attends to so many positions, itself the last; 0: to all
+  int64_t start = 0;    // where there is no window: none attends before it
   float scale;
   float soft_cap = 0;            // 0: none
   const float* sinks = nullptr;  // of the heads; null: none
@@ -151,7 +152,8 @@ struct SpanRange {
 };
 static inline SpanRange span_range(const AttendTask& task, int64_t row, int64_t start) {
   const int64_t last = task.position + row;
-  const int64_t first = task.window > 0 && last >= task.window ? last - task.window + 1 : 0;
+  const int64_t first =
+      task.window > 0 && last >= task.window ? last - task.window + 1 : task.start;
   const auto within = [start](int64_t position) {
     const int64_t offset = position - start;
     return static_cast<int>(offset < 0 ? 0 : offset > kSpanTokens ? kSpanTokens : offset);
@@ -161,7 +163,7 @@ static inline SpanRange span_range(const AttendTask& task, int64_t row, int64_t 
 static inline int64_t first_page(const AttendTask& task) {
   return task.window > 0 && task.position >= task.window
              ? (task.position - task.window + 1) / kPageTokens
-             : 0;
+             : task.start / kPageTokens;
 }
 static inline int64_t first_span(const AttendTask& task) {
   return first_page(task) * kPageTokens / kSpanTokens;

@@ -56,7 +56,8 @@ class Checker {
     for (size_t i = 0; i < program_.cache_groups.size(); ++i) {
       const CacheGroupSpec& group = program_.cache_groups[i];
       if (group.layer_count < 1 || group.kv_heads < 1 || group.head_dimension < 1 ||
-          group.window < 0 || group.value_in_key < 0 || group.value_in_key > group.head_dimension ||
+          group.window < (group.chunked ? 1 : 0) || group.value_in_key < 0 ||
+          group.value_in_key > group.head_dimension ||
           width_of(group.kv_heads, group.head_dimension) > kMaxWidth) {
         return refuse("cache group {} of the program has {} layers of {} heads of {}, window {}", i,
                       group.layer_count, group.kv_heads, group.head_dimension, group.window);
@@ -181,7 +182,8 @@ class Checker {
       return refuse("{} parts of which {} are normed do not fit {} columns", op.parts, op.width,
                     width(op.in));
     }
-    return vector(op.weight, op.width > 0 ? op.width : width(op.in) / op.parts);
+    if (!op.weight) return {};
+    return vector(*op.weight, op.width > 0 ? op.width : width(op.in) / op.parts);
   }
   Status check_op(const SumSquares& op) {
     SHOAL_TRY(buffer(op.in, "its input"));
@@ -252,8 +254,9 @@ class Checker {
   Status check_op(const GrowByPosition& op) {
     SHOAL_TRY(buffer(op.data, "its data"));
     SHOAL_TRY(rows_are(op.data, Rows::kAll));
-    if (op.period < 1 || !std::isfinite(op.growth))
-      return refuse("it grows by {} every {} positions", op.growth, op.period);
+    if (op.period < 1 || !std::isfinite(op.growth) || op.offset < 0 || op.offset > kMaxPositions)
+      return refuse("it grows by {} every {} positions from {} on", op.growth, op.period,
+                    op.offset);
     return {};
   }
   Status check_op(const Experts& op) {
@@ -273,7 +276,9 @@ class Checker {
       return refuse("{} of {} experts, of {} groups of {}, cannot be chosen", routing.used, experts,
                     routing.groups_used, routing.groups);
     }
-    if (routing.selection_bias) SHOAL_TRY(vector(*routing.selection_bias, experts));
+    for (const auto& each : {routing.selection_bias, routing.expert_scales}) {
+      if (each) SHOAL_TRY(vector(*each, experts));
+    }
     SHOAL_TRY(stack(op.gate, experts, {op.width, hidden}));
     SHOAL_TRY(stack(op.up, experts, {op.width, hidden}));
     SHOAL_TRY(stack(op.down, experts, {hidden, op.width}));
@@ -286,6 +291,7 @@ class Checker {
   }
   Status check_op(const Scale& op) {
     SHOAL_TRY(buffer(op.data, "its data"));
+    if (op.weight) SHOAL_TRY(vector(*op.weight, 1));
     return std::isfinite(op.factor) ? Status{} : refuse("its factor is {}", op.factor);
   }
   Status check_op(const SoftCap& op) {
@@ -315,6 +321,20 @@ class Checker {
     return refuse("its rope turns {} dimensions from {} of heads of {}", dimensions, op.offset,
                   op.head_dimension);
   }
+  Status attend_buffer(BufferId id) const {
+    SHOAL_TRY(buffer(id, "a buffer of it"));
+    return rows_are(id, Rows::kAll);
+  }
+  Status appended_fits(const Attend& op, const CacheGroupSpec& group) const {
+    for (const BufferId id : {op.k, op.v}) {
+      SHOAL_TRY(attend_buffer(id));
+      SHOAL_TRY(distinct(id, op.out));
+    }
+    const int64_t kv_width = width_of(group.kv_heads, group.head_dimension);
+    if (width(op.k) == kv_width && width(op.v) == kv_width) return {};
+    return refuse("{} KV heads of {} do not fit buffers {} and {} wide", group.kv_heads,
+                  group.head_dimension, width(op.k), width(op.v));
+  }
   Status check_op(const Attend& op) {
     if (op.group < 0 || static_cast<size_t>(op.group) >= program_.cache_groups.size()) {
       return refuse("it names cache group {} of {}", op.group, program_.cache_groups.size());
@@ -323,22 +343,15 @@ class Checker {
     if (op.layer < 0 || op.layer >= group.layer_count) {
       return refuse("it names layer {} of a cache group of {}", op.layer, group.layer_count);
     }
-    for (const BufferId id : {op.q, op.k, op.v, op.out}) {
-      SHOAL_TRY(buffer(id, "a buffer of it"));
-      SHOAL_TRY(rows_are(id, Rows::kAll));
-    }
-    for (const BufferId id : {op.q, op.k, op.v}) SHOAL_TRY(distinct(id, op.out));
+    for (const BufferId id : {op.q, op.out}) SHOAL_TRY(attend_buffer(id));
+    SHOAL_TRY(distinct(op.q, op.out));
     const auto heads = static_cast<int64_t>(op.query_to_kv.size());
     if (heads < 1 || heads * group.head_dimension != width(op.q) ||
         heads * group.value_dimension() != width(op.out)) {
       return refuse("{} query heads of {} do not fit buffers {} and {} wide", heads,
                     group.head_dimension, width(op.q), width(op.out));
     }
-    const int64_t kv_width = width_of(group.kv_heads, group.head_dimension);
-    if (width(op.k) != kv_width || width(op.v) != kv_width) {
-      return refuse("{} KV heads of {} do not fit buffers {} and {} wide", group.kv_heads,
-                    group.head_dimension, width(op.k), width(op.v));
-    }
+    if (op.appends) SHOAL_TRY(appended_fits(op, group));
     for (const int kv : op.query_to_kv) {
       if (kv < 0 || kv >= group.kv_heads)
         return refuse("a query head reads KV head {} of {}", kv, group.kv_heads);

@@ -22,7 +22,7 @@ Result<std::vector<WeightShape>> check_program(const Program& program, const Bac
 
 // The first position that a row at `position` attends to.
 inline int64_t first_attended(const CacheGroupSpec& spec, int64_t position) {
-  return spec.window > 0 && position >= spec.window ? position - spec.window + 1 : 0;
+  return spec.first_attended(position);
 }
 
 // Checks that a batch is within its limits and its spans agree. Pages are checked where they are

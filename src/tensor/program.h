@@ -61,11 +61,19 @@ struct CacheGroupSpec {
   int kv_heads;  // of this rank
   int head_dimension;
   int64_t window = 0;  // 0: full attention
+  // The window does not slide: a position attends to those of its own `window` positions, counted
+  // from the start of the sequence, that are not after it.
+  bool chunked = false;
   // Latent attention (DeepSeek-AI, DeepSeek-V2, 2024): the value of a position is the first so many
   // elements of its key, and is not kept beside it. 0: values of head_dimension of their own.
   int value_in_key = 0;
 
   int value_dimension() const { return value_in_key > 0 ? value_in_key : head_dimension; }
+  // The first position that a row at `position` attends to.
+  int64_t first_attended(int64_t position) const {
+    if (chunked) return position - position % window;
+    return window > 0 && position >= window ? position - window + 1 : 0;
+  }
 };
 
 // --- operations ---
@@ -82,7 +90,7 @@ struct Embed {  // out = scale * table[token], zeros for tokens outside [first_t
 // place.
 struct RmsNorm {
   BufferId in;
-  WeightId weight;  // of `width`
+  std::optional<WeightId> weight;  // of `width`; none: ones
   float epsilon;
   BufferId out;
   int parts = 1;
@@ -136,11 +144,12 @@ struct Rotate {  // in place, each head alike, the elements from `offset` of it
   RopeId rope;
   int offset = 0;
 };
-// data *= 1 + growth * ln(1 + floor(position / period))
+// data *= 1 + growth * ln(1 + floor((position + offset) / period))
 struct GrowByPosition {
   BufferId data;
   float growth;
   int64_t period;
+  int64_t offset = 0;
 };
 // Appends k and v of each row to the cache, then out = softmax(scale * q k^T) v over positions
 // 0..position of the row's sequence (the last `window` of them where the group has one). Query head
@@ -153,6 +162,8 @@ struct Attend {
   float scale;
   float soft_cap = 0;             // scores become cap * tanh(score / cap); 0: no cap
   std::optional<WeightId> sinks;  // one per query head: a score beside the others, of no value
+  bool appends = true;  // false: an operation before has appended to this layer, and k and v are
+                        // not read
 };
 enum class Activation : uint8_t {
   kSilu,
@@ -168,7 +179,8 @@ struct Gate {  // out = activation(gate) * up
 //   probabilities = softmax or sigmoid of the scores; chosen are the `used` with the largest
 //   probability + selection bias, after all but `groups_used` of `groups` equal groups have been
 //   left out (a group's rank: its largest, or the sum of its two largest); weights are the chosen
-//   ones' probabilities, divided by their sum if `normalised`, times `scale`.
+//   ones' probabilities, divided by their sum if `normalised`, times `scale` and what each expert
+//   has of its own.
 struct Routing {
   enum class Score : uint8_t {
     kSoftmax,
@@ -183,6 +195,8 @@ struct Routing {
   int groups_used = 1;
   bool group_by_two = false;
   std::optional<WeightId> selection_bias;
+  std::optional<WeightId> expert_scales;  // one per expert
+  bool weighs_input = false;              // what an expert reads is weighed, not what it gives
 };
 // out = sum over a row's experts of weight * (down * activation(gate * in, up * in)), each product
 // with its bias where there is one. All kMatrices; biases are kVectors of [experts][rows].
@@ -198,9 +212,10 @@ struct Add {  // target += scale * in
   BufferId in, target;
   float scale = 1;
 };
-struct Scale {  // data *= factor
+struct Scale {  // data *= factor, and the weight's one element
   BufferId data;
   float factor;
+  std::optional<WeightId> weight = std::nullopt;
 };
 struct SoftCap {  // data = cap * tanh(data / cap)
   BufferId data;

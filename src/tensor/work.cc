@@ -100,7 +100,7 @@ struct Counter {
                          static_cast<double>(std::max<int64_t>(1, program.vocabulary.size()));
     return {.read_bytes = weight_bytes(op.table) * share};
   }
-  Work operator()(const RmsNorm& op) const { return {.read_bytes = weight_bytes(op.weight)}; }
+  Work operator()(const RmsNorm& op) const { return {.read_bytes = optional_bytes(op.weight)}; }
   Work operator()(const ScaleBySquares& op) const {
     return {.read_bytes = weight_bytes(op.weight)};
   }
@@ -126,7 +126,7 @@ struct Counter {
     double attended = 0, covered = 0;
     for (size_t r = 0; r < batch.positions.size(); ++r) {
       const int64_t end = int64_t{batch.positions[r]} + 1;
-      const int64_t begin = group.window > 0 ? std::max<int64_t>(0, end - group.window) : 0;
+      const int64_t begin = group.first_attended(batch.positions[r]);
       attended += static_cast<double>(end - begin);
       // Rows of a sequence follow one another: its first row reads furthest back, each other one
       // position more.

@@ -52,8 +52,9 @@ const std::vector<PageId> kPages = {7, 3, 9, 1};  // 128 positions
 
 TEST_P(BackendOn, AgreesWithThePlainEvaluation) {
   for (const bool interleaved : {true, false}) {
-    for (const int64_t window : {0, 5}) {
-      const SmallModel model = {.window = window, .interleaved = interleaved};
+    for (const int64_t window : {0, 5, -5}) {  // below zero: a chunk
+      const SmallModel model = {
+          .window = std::abs(window), .interleaved = interleaved, .chunked = window < 0};
       const auto tokens = some_tokens(40, 1);
       const auto expected = model.evaluate(tokens);
       const auto backend = start(model, 1, KvType::kF32);
@@ -359,6 +360,35 @@ TEST(BackendBatch, DoesNotLookBeforeTheWindow) {
   ASSERT_TRUE(started);
   EXPECT_TRUE(run_step(**started, kSegments, {{{11}, 90, {-1, -1, 3}}}));
   EXPECT_FALSE(run_step(**started, kSegments, {{{11}, 70, {-1, -1, 3}}}));
+}
+
+TEST(BackendBatch, DoesNotLookBeforeTheChunk) {
+  auto started = SmallModel{.window = 64, .chunked = true}.start(Isa::kReference, 1, KvType::kF32);
+  ASSERT_TRUE(started);
+  EXPECT_TRUE(run_step(**started, kSegments, {{{11}, 64, {-1, -1, 3}}}));
+  EXPECT_TRUE(run_step(**started, kSegments, {{{11}, 127, {-1, -1, 3, 5}}}));
+  EXPECT_FALSE(run_step(**started, kSegments, {{{11}, 63, {-1, -1, 3}}}));
+}
+
+// Of two layers that share a cache the second reads what the first appended, and no keys or values
+// of its own.
+TEST_P(BackendOn, AttendsToWhatAnotherLayerAppended) {
+  const auto twice = [](Program& program) {
+    auto& operations = program.segments[1].operations;
+    const auto at = operations.begin() + 4;
+    Attend again = std::get<Attend>(*at);
+    again.appends = false;
+    again.k = again.v = -1;
+    operations.insert(at + 1, again);
+  };
+  const SmallModel once, both{.after = twice};
+  const auto tokens = some_tokens(20, 5);
+  const auto one = start(once, 2, KvType::kF16), other = start(both, 2, KvType::kF16);
+  ASSERT_TRUE(one && other);
+  const auto a = run_step(*one, kSegments, {{tokens, 0, kPages}});
+  const auto b = run_step(*other, kSegments, {{tokens, 0, kPages}});
+  ASSERT_TRUE(a && b);
+  EXPECT_TRUE(same_bits(a->logits[0], b->logits[0]));
 }
 
 }  // namespace

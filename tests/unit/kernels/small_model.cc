@@ -88,8 +88,11 @@ Program SmallModel::program() const {
               .base = kRopeBase,
               .interleaved = interleaved,
               .frequency_factors = 11}};
-  p.cache_groups = {
-      {.layer_count = 1, .kv_heads = kKvHeads, .head_dimension = kHeadDimension, .window = window}};
+  p.cache_groups = {{.layer_count = 1,
+                     .kv_heads = kKvHeads,
+                     .head_dimension = kHeadDimension,
+                     .window = window,
+                     .chunked = chunked}};
   p.segments = {
       {{Embed{0, kFirstToken, kResidual}}, kResidual},
       {{RmsNorm{kResidual, 1, kEpsilon, kNormed},
@@ -108,6 +111,7 @@ Program SmallModel::program() const {
   p.logits = kLogits;
   p.vocabulary = {kFirstToken, kFirstToken + kTableRows};
   p.vocabulary_size = kVocabulary;
+  if (after) after(p);
   return p;
 }
 
@@ -171,9 +175,10 @@ SmallModel::Outcome SmallModel::evaluate(const std::vector<int32_t>& tokens) con
     keys.push_back(k);
     values.push_back(times(w[5], n));
     std::vector<double> mixed(q.size(), 0.0);
-    const size_t first = window > 0 && position + 1 > static_cast<size_t>(window)
-                             ? position + 1 - static_cast<size_t>(window)
-                             : 0;
+    size_t first = window > 0 && position + 1 > static_cast<size_t>(window)
+                       ? position + 1 - static_cast<size_t>(window)
+                       : 0;
+    if (chunked) first = position / static_cast<size_t>(window) * static_cast<size_t>(window);
     for (size_t h = 0; h < kHeads; ++h) {
       double total = 0;
       for (size_t p = first; p <= position; ++p) {

@@ -2,6 +2,7 @@
 // plain evaluation of it in double that knows nothing of batches, pages or packing.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -14,6 +15,8 @@ struct SmallModel {
   ElementType matrix_type = ElementType::kF32;
   int64_t window = 0;
   bool interleaved = true;
+  bool chunked = false;                 // the window
+  std::function<void(Program&)> after;  // changes the program
 
   static constexpr int kHidden = 64, kHeads = 6, kKvHeads = 3, kHeadDimension = 32,
                        kFeedForward = 96;

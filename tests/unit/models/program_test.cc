@@ -68,8 +68,9 @@ class Checker {
     EXPECT_EQ(rows(op.table), program_.vocabulary.size());
   }
   void check(const RmsNorm& op) {
-    EXPECT_EQ(weight(op.weight).use, WeightUse::kVector);
-    EXPECT_EQ(columns(op.weight), buffer(op.in).width);
+    ASSERT_TRUE(op.weight);
+    EXPECT_EQ(weight(*op.weight).use, WeightUse::kVector);
+    EXPECT_EQ(columns(*op.weight), buffer(op.in).width);
     EXPECT_EQ(buffer(op.in).width, buffer(op.out).width);
     EXPECT_EQ(buffer(op.in).rows, buffer(op.out).rows);
   }
