@@ -20,6 +20,9 @@ struct Architecture {
   // of the head); tensors are checked by the caller.
   Status (*describe)(const Hyperparameters& keys, ModelDescription& model);
   void (*build)(ProgramBuilder& build, const ModelDescription& model);  // the cut has been checked
+  // `describe` reads heads, their widths and that of the feed-forward too: they differ from layer
+  // to layer.
+  bool shapes_layers = false;
 };
 
 // What a decoder's layers have in common.
@@ -27,6 +30,7 @@ struct LayerForm {
   BlockNorms attention = kAttentionNorms;
   BlockNorms feed_forward = kFeedForwardNorms;
   Activation activation = Activation::kSilu;
+  ProgramBuilder::AttentionOrder order = {};
 };
 // A decoder of layers that are all alike: attention, then a feed-forward or experts, by what the
 // layer has.

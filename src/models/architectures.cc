@@ -71,11 +71,13 @@ Result<ModelDescription> describe_common(const Hyperparameters& keys,
                       model.layer_count, tensors);
   }
   SHOAL_ASSIGN(model.hidden, keys.count("embedding_length"));
-  SHOAL_ASSIGN(model.feed_forward, keys.count("feed_forward_length"));
   SHOAL_ASSIGN(model.context_length, keys.count("context_length"));
   SHOAL_ASSIGN(model.norm_epsilon, keys.positive("attention.layer_norm_rms_epsilon"));
-  SHOAL_TRY(read_heads(keys, model));
-  model.attention_scale = 1 / std::sqrt(static_cast<float>(model.head_dimension));
+  if (!architecture.shapes_layers) {
+    SHOAL_ASSIGN(model.feed_forward, keys.count("feed_forward_length"));
+    SHOAL_TRY(read_heads(keys, model));
+    model.attention_scale = 1 / std::sqrt(static_cast<float>(model.head_dimension));
+  }
   model.tied_embedding = file.find_tensor("output.weight") == nullptr;
   return model;
 }
@@ -149,9 +151,23 @@ Status check_sets(const gguf::File& file, const ModelDescription& model) {
   return {};
 }
 
+bool is_of_feed_forward(const TensorRule& rule) {
+  return rule.kind() == CutKind::kFeedForward;
+}
+
+// Whether any layer has one: all may have experts instead.
+bool has_feed_forward(const ModelDescription& model, std::span<const TensorRule> rules) {
+  return std::ranges::any_of(rules, [&](const TensorRule& rule) {
+    if (!is_of_feed_forward(rule)) return false;
+    int64_t layer = 0;
+    while (layer < model.layer_count && !rule.applies(model, layer)) ++layer;
+    return layer < model.layer_count;
+  });
+}
+
 Status check_values(const Hyperparameters& keys, const ModelDescription& model,
                     std::span<const TensorRule> rules) {
-  if (model.latent.rank == 0) {
+  if (model.latent.rank == 0 && model.shapes.empty()) {
     SHOAL_ASSIGN(const int64_t value_length,
                  keys.count_or("attention.value_length", model.head_dimension));
     if (value_length != model.head_dimension) {
@@ -176,11 +192,11 @@ Status check_values(const Hyperparameters& keys, const ModelDescription& model,
   }
   const Mixture& mixture = model.mixture;
   if (mixture.count == 0) {
-    const auto has = [&](InLayers layers) {
-      return std::ranges::any_of(rules,
-                                 [&](const TensorRule& rule) { return rule.layers == layers; });
+    const auto of_experts = [](const TensorRule& rule) {
+      return rule.layers == InLayers::kMixture;
     };
-    if (!has(InLayers::kMixture) || has(InLayers::kDense)) return {};
+    if (std::ranges::none_of(rules, of_experts) || std::ranges::any_of(rules, is_of_feed_forward))
+      return {};
     return keys.wrong(ErrorCode::kCorrupt, "expert_count",
                       "it is absent or 0, and this architecture has nothing but experts");
   }
@@ -196,19 +212,22 @@ Status check_values(const Hyperparameters& keys, const ModelDescription& model,
                       "{} groups of which {} are used cannot be made of {} experts of which {} are",
                       routing.groups, routing.groups_used, mixture.count, routing.used);
   }
-  if (mixture.dense_layers >= model.layer_count) {
-    return keys.wrong(ErrorCode::kCorrupt, "leading_dense_block_count",
-                      "{} of {} layers leave none for the experts", mixture.dense_layers,
-                      model.layer_count);
+  int64_t first = mixture.dense_layers;
+  while (first < model.layer_count && !model.is_mixture(first)) ++first;
+  if (first >= model.layer_count) {
+    return keys.wrong(ErrorCode::kCorrupt,
+                      mixture.step > 1 ? "interleave_moe_layer_step" : "leading_dense_block_count",
+                      "{} in {} layers leaves none for the experts",
+                      mixture.step > 1 ? mixture.step : mixture.dense_layers, model.layer_count);
   }
   const auto has = [&](std::string_view name) {
-    return keys.has_tensor(fmt::format("blk.{}.{}.weight", mixture.dense_layers, name));
+    return keys.has_tensor(fmt::format("blk.{}.{}.weight", first, name));
   };
   if (has("ffn_gate_up_exps") != (has("ffn_gate_exps") && has("ffn_up_exps"))) return {};
   return fail(ErrorCode::kCorrupt,
               "{}: the experts of layer {} need \"ffn_gate_up_exps.weight\" or both of "
               "\"ffn_gate_exps.weight\" and \"ffn_up_exps.weight\"; the file is not a whole model",
-              keys.file().path(), mixture.dense_layers);
+              keys.file().path(), first);
 }
 
 // Files that lie beside models, and are taken for one.
@@ -245,7 +264,7 @@ Status refuse_companions(const gguf::File& file, std::string_view architecture) 
 void build_layers(ProgramBuilder& build, const ModelDescription& model, const LayerForm& form) {
   build.embed();
   for (int64_t layer = 0; layer < model.layer_count; ++layer) {
-    build.attention(layer, form.attention);
+    build.attention(layer, form.attention, form.order);
     build.feed_forward_or_mixture(layer, form.activation, form.feed_forward);
   }
   build.head();
@@ -333,7 +352,7 @@ Result<ModelDescription> describe(const gguf::File& file) {
   const Hyperparameters keys(file, architecture->name);
   SHOAL_ASSIGN(ModelDescription model, describe_common(keys, *architecture));
   SHOAL_TRY(architecture->describe(keys, model));
-  if (model.mixture.dense_layers == 0 && model.mixture.count > 0) model.feed_forward = 0;
+  if (!has_feed_forward(model, architecture->tensors)) model.feed_forward = 0;
   SHOAL_TRY(check_values(keys, model, architecture->tensors));
   SHOAL_TRY(read_vocabulary(file, model));
   for (const std::string& factors : {model.rope_factors, model.long_rope_factors})
@@ -351,8 +370,7 @@ Result<Program> build_program(const ModelDescription& model, const RankCut& cut,
     return fail(ErrorCode::kUnsupported, "the architecture {} is not supported; supported are: {}",
                 gguf::printable(model.architecture), supported_architectures());
   }
-  const Latent& latent = model.latent;
-  const int64_t width = latent.rank > 0 ? latent.value : model.head_dimension;
+  const int64_t width = head_columns(model);
   for (const CutKind kind : kCutKinds) {
     const int64_t unit = kind == CutKind::kHeads        ? head_unit(model, width, model.head_count)
                          : kind == CutKind::kVocabulary ? 1

@@ -6,17 +6,17 @@
 namespace shoal {
 namespace {
 
-Range kv_heads(const ModelDescription& model, const RankCut& cut) {
-  return kv_heads_of(cut[CutKind::kHeads], model.head_count, model.kv_head_count);
+Range kv_heads(const ModelDescription& model, const RankCut& cut, int64_t layer) {
+  return kv_heads_of(cut[CutKind::kHeads], model.head_count, model.shape(layer).kv_head_count);
 }
 
 // For each query head of the rank the KV head, among the rank's, that it reads.
-std::vector<int> readers(const ModelDescription& model, const RankCut& cut) {
+std::vector<int> readers(const ModelDescription& model, const RankCut& cut, int64_t layer) {
   const Range heads = cut[CutKind::kHeads];
   std::vector<int> reads;
   for (int64_t head = heads.begin; head < heads.end; ++head) {
-    reads.push_back(
-        static_cast<int>(head / model.queries_per_kv_head() - kv_heads(model, cut).begin));
+    reads.push_back(static_cast<int>(head / model.queries_per_kv_head(layer) -
+                                     kv_heads(model, cut, layer).begin));
   }
   return reads;
 }
@@ -43,23 +43,30 @@ void ProgramBuilder::add_ropes(int64_t context) {
 
 void ProgramBuilder::add_cache_groups() {
   const bool latent = model_.latent.rank > 0;
-  const auto dimension =
-      static_cast<int>(latent ? model_.latent.rank + model_.latent.rope : model_.head_dimension);
   std::map<bool, int> group_of;  // by whether there is a window
+  std::map<bool, Place> latest;  // likewise
   for (int64_t layer = 0; layer < model_.layer_count; ++layer) {
     const bool windowed = model_.is_windowed(layer);
+    if (!model_.has_keys(layer)) {
+      places_.push_back(latest.at(windowed));
+      continue;
+    }
     const auto [known, is_new] =
         group_of.emplace(windowed, static_cast<int>(program_.cache_groups.size()));
     if (is_new) {
+      const int64_t width = model_.shape(layer).head_dimension;
       program_.cache_groups.push_back(
           {.layer_count = 0,
-           .kv_heads = latent ? 1 : static_cast<int>(kv_heads(model_, cut_).size()),
-           .head_dimension = dimension,
+           .kv_heads = latent ? 1 : static_cast<int>(kv_heads(model_, cut_, layer).size()),
+           .head_dimension =
+               static_cast<int>(latent ? model_.latent.rank + model_.latent.rope : width),
            .window = windowed ? model_.window : 0,
+           .chunked = windowed && model_.chunked,
            .value_in_key = latent ? static_cast<int>(model_.latent.rank) : 0});
     }
     CacheGroupSpec& group = program_.cache_groups[static_cast<size_t>(known->second)];
     places_.push_back({known->second, group.layer_count++});
+    latest[windowed] = places_.back();
   }
 }
 
@@ -71,7 +78,8 @@ bool ProgramBuilder::has_rule(std::string_view name) const {
 WeightId ProgramBuilder::weight(std::string_view rule_name, int64_t layer) {
   const auto rule = std::ranges::find(rules_, rule_name, &TensorRule::name);
   SHOAL_CHECK(rule != rules_.end());
-  Cut cut{extent_cut(rule->rows, model_, cut_), extent_cut(rule->columns, model_, cut_)};
+  Cut cut{extent_cut(rule->rows, model_, cut_, layer),
+          extent_cut(rule->columns, model_, cut_, layer)};
   return weight_part(rule_name, layer, "", std::move(cut));
 }
 
@@ -85,7 +93,7 @@ WeightId ProgramBuilder::weight_part(std::string_view rule_name, int64_t layer,
   const auto id = static_cast<WeightId>(program_.weights.size());
   weights_.emplace(key, id);
   const int64_t matrices = rule->use() == WeightUse::kMatrices
-                               ? extent_size(rule->matrices, model_)
+                               ? extent_size(rule->matrices, model_, layer)
                                : (kept.size() > 0 ? model_.head_count : 1);
   program_.weights.push_back({std::move(tensor), std::move(cut),
                               matrices > 1 || kept.size() > 0 ? WeightUse::kMatrices : rule->use(),
@@ -106,10 +114,11 @@ std::optional<WeightId> ProgramBuilder::bias_of_sum(std::string_view stem, int64
 }
 
 BufferId ProgramBuilder::buffer(std::string_view name, int64_t width, Rows rows) {
-  if (const auto known = buffers_.find(name); known != buffers_.end()) return known->second;
+  const std::string key = fmt::format("{} of {}", name, width);  // widths may differ by layer
+  if (const auto known = buffers_.find(key); known != buffers_.end()) return known->second;
   const auto id = static_cast<BufferId>(program_.buffers.size());
   program_.buffers.push_back({std::string(name), width, rows});
-  buffers_.emplace(name, id);
+  buffers_.emplace(key, id);
   return id;
 }
 
@@ -147,13 +156,22 @@ void ProgramBuilder::embed() {
 
 void ProgramBuilder::project_heads(int64_t layer, const Heads& heads) {
   if (has_rule("*.attn_q.weight")) {
-    add(Project{normalised(),
-                {{weight("*.attn_q.weight", layer), bias("*.attn_q", layer), heads.q},
-                 {weight("*.attn_k.weight", layer), bias("*.attn_k", layer), heads.k},
-                 {weight("*.attn_v.weight", layer), bias("*.attn_v", layer), heads.v}}});
+    Project project{normalised(),
+                    {{weight("*.attn_q.weight", layer), bias("*.attn_q", layer), heads.q}}};
+    const auto output = [&](std::string_view stem, BufferId out) {
+      const WeightId matrix = weight(fmt::format("{}.weight", stem), layer);
+      project.outputs.push_back({matrix, bias(stem, layer), out});
+    };
+    if (model_.has_keys(layer)) output("*.attn_k", heads.k);
+    if (model_.has_values(layer)) output("*.attn_v", heads.v);
+    add(std::move(project));
+    if (model_.has_keys(layer) && !model_.has_values(layer)) {
+      const int64_t width = int64_t{heads.kv_count} * heads.dimension;
+      add(CopyParts{heads.k, width, 0, heads.v, width, 0, width, 1});
+    }
     return;
   }
-  const Range kv = kv_heads(model_, cut_);
+  const Range kv = kv_heads(model_, cut_, layer);
   int64_t from = 0;
   const auto part = [&](std::string_view name, Range range, int64_t all) {
     const Range rows{from + range.begin * model_.head_dimension,
@@ -175,8 +193,13 @@ void ProgramBuilder::norm_heads(int64_t layer, const Heads& heads) {
   if (rule->columns != Extent::kHeadDimension) return norm_all_heads(layer, heads);
   add(RmsNorm{heads.q, weight("*.attn_q_norm.weight", layer), model_.norm_epsilon, heads.q,
               heads.count});
+  if (!model_.has_keys(layer)) return;
   add(RmsNorm{heads.k, weight("*.attn_k_norm.weight", layer), model_.norm_epsilon, heads.k,
               heads.kv_count});
+}
+
+void ProgramBuilder::norm_weightless(BufferId data, int parts) {
+  add(RmsNorm{data, std::nullopt, model_.norm_epsilon, data, parts});
 }
 
 // The mean is over the heads of all ranks, whose sums of squares travel.
@@ -184,9 +207,9 @@ void ProgramBuilder::norm_all_heads(int64_t layer, const Heads& heads) {
   const BufferId squares = buffer("squares", 2);
   // A KV head that several ranks hold is counted by the one that holds its first query head.
   const Range mine = cut_[CutKind::kHeads];
-  const Range kv = kv_heads(model_, cut_);
-  const int64_t first =
-      (mine.begin + model_.queries_per_kv_head() - 1) / model_.queries_per_kv_head();
+  const Range kv = kv_heads(model_, cut_, layer);
+  const int64_t queries = model_.queries_per_kv_head(layer);
+  const int64_t first = (mine.begin + queries - 1) / queries;
   const Range counted{(std::min(first, kv.end) - kv.begin) * heads.dimension,
                       kv.size() * heads.dimension};
   add(SumSquares{heads.q, squares, 0, {0, int64_t{heads.count} * heads.dimension}});
@@ -199,12 +222,15 @@ void ProgramBuilder::norm_all_heads(int64_t layer, const Heads& heads) {
 }
 
 void ProgramBuilder::rotate_heads(int64_t layer, const Heads& heads) {
-  if (!model_.unrotated.empty() && model_.unrotated[static_cast<size_t>(layer)]) return;
-  const RopeId rope = model_.is_windowed(layer) && model_.local_rope ? 1 : 0;
-  add(Rotate{heads.q, heads.count, heads.dimension, rope});
-  add(Rotate{heads.k, heads.kv_count, heads.dimension, rope});
-  if (model_.query_growth != 0)
-    add(GrowByPosition{heads.q, model_.query_growth, model_.original_context});
+  if (model_.is_rotated(layer)) {
+    const RopeId rope = model_.is_windowed(layer) && model_.local_rope ? 1 : 0;
+    add(Rotate{heads.q, heads.count, heads.dimension, rope});
+    if (model_.has_keys(layer)) add(Rotate{heads.k, heads.kv_count, heads.dimension, rope});
+  }
+  if (model_.query_growth != 0 && model_.is_rotated(layer) != model_.unrotated_grow) {
+    add(GrowByPosition{heads.q, model_.query_growth, model_.original_context,
+                       model_.query_growth_offset});
+  }
 }
 
 void ProgramBuilder::attend(int64_t layer, const Attend& shape) {
@@ -213,14 +239,15 @@ void ProgramBuilder::attend(int64_t layer, const Attend& shape) {
   attend.layer = places_[static_cast<size_t>(layer)].layer;
   attend.scale = model_.attention_scale;
   attend.soft_cap = model_.attention_cap;
+  attend.appends = model_.has_keys(layer);
   if (has_rule("*.attn_sinks.weight")) attend.sinks = weight("*.attn_sinks.weight", layer);
   add(std::move(attend));
 }
 
 void ProgramBuilder::attention(int64_t layer, BlockNorms norms, AttentionOrder order) {
   Heads heads{.count = static_cast<int>(cut_[CutKind::kHeads].size()),
-              .kv_count = static_cast<int>(kv_heads(model_, cut_).size()),
-              .dimension = static_cast<int>(model_.head_dimension)};
+              .kv_count = static_cast<int>(kv_heads(model_, cut_, layer).size()),
+              .dimension = static_cast<int>(model_.shape(layer).head_dimension)};
   heads.q = buffer("query", int64_t{heads.count} * heads.dimension);
   heads.k = buffer("key", int64_t{heads.kv_count} * heads.dimension);
   heads.v = buffer("value", int64_t{heads.kv_count} * heads.dimension);
@@ -231,11 +258,16 @@ void ProgramBuilder::attention(int64_t layer, BlockNorms norms, AttentionOrder o
   if (!order.norm_after_rotation) norm_heads(layer, heads);
   rotate_heads(layer, heads);
   if (order.norm_after_rotation) norm_heads(layer, heads);
+  if (order.norm_rotated && model_.is_rotated(layer)) {
+    norm_weightless(heads.q, heads.count);
+    norm_weightless(heads.k, heads.kv_count);
+  }
+  if (order.norm_values && model_.has_keys(layer)) norm_weightless(heads.v, heads.kv_count);
   attend(layer, {.q = heads.q,
                  .k = heads.k,
                  .v = heads.v,
                  .out = attended,
-                 .query_to_kv = readers(model_, cut_)});
+                 .query_to_kv = readers(model_, cut_, layer)});
   add(Project{attended,
               {{weight("*.attn_output.weight", layer),
                 bias_of_sum("*.attn_output", layer, CutKind::kHeads), partial()}}});
@@ -298,16 +330,24 @@ void ProgramBuilder::latent_attention(int64_t layer, BlockNorms norms) {
 }
 
 void ProgramBuilder::feed_forward(int64_t layer, Activation activation, BlockNorms norms) {
-  const Range columns = cut_[CutKind::kFeedForward];
+  begin_block(norms, layer);
+  gated_product(layer, activation);
+  end_segment(partial());
+}
+
+void ProgramBuilder::gated_product(int64_t layer, Activation activation) {
+  const int64_t wider = model_.shape(layer).feed_forward / model_.feed_forward;
+  const Range columns{cut_[CutKind::kFeedForward].begin * wider,
+                      cut_[CutKind::kFeedForward].end * wider};
   const BufferId gate = buffer("gate", columns.size());
   const BufferId up = buffer("up", columns.size());
-  begin_block(norms, layer);
   if (has_rule("*.ffn_gate.weight")) {
     add(Project{normalised(),
                 {{weight("*.ffn_gate.weight", layer), std::nullopt, gate},
                  {weight("*.ffn_up.weight", layer), std::nullopt, up}}});
   } else {
-    const Range above{model_.feed_forward + columns.begin, model_.feed_forward + columns.end};
+    const int64_t all = model_.shape(layer).feed_forward;
+    const Range above{all + columns.begin, all + columns.end};
     add(Project{
         normalised(),
         {{weight_part("*.ffn_up.weight", layer, "gate", {{columns}, {}}), std::nullopt, gate},
@@ -315,7 +355,6 @@ void ProgramBuilder::feed_forward(int64_t layer, Activation activation, BlockNor
   }
   add(Gate{gate, up, gate, activation});
   add(Project{gate, {{weight("*.ffn_down.weight", layer), std::nullopt, partial()}}});
-  end_segment(partial());
 }
 
 void ProgramBuilder::feed_forward_or_mixture(int64_t layer, Activation activation,
@@ -325,11 +364,18 @@ void ProgramBuilder::feed_forward_or_mixture(int64_t layer, Activation activatio
 }
 
 void ProgramBuilder::mixture(int64_t layer, Activation activation, BlockNorms norms) {
-  const Mixture& mixture = model_.mixture;
-  const BufferId router = buffer("router", mixture.count);
+  const BufferId router = buffer("router", model_.mixture.count);
   begin_block(norms, layer);
   add(Project{normalised(),
               {{weight("*.ffn_gate_inp.weight", layer), bias("*.ffn_gate_inp", layer), router}}});
+  experts(layer, activation, normalised(), router, partial());
+  if (model_.mixture.shared_width > 0) shared_expert(layer, activation);
+  end_segment(partial());
+}
+
+void ProgramBuilder::experts(int64_t layer, Activation activation, BufferId in, BufferId router,
+                             BufferId out) {
+  const Mixture& mixture = model_.mixture;
   const bool fused = has_rule("*.ffn_gate_up_exps.weight");
   const Range columns = cut_[CutKind::kExperts];
   const Range above{mixture.width + columns.begin, mixture.width + columns.end};
@@ -337,9 +383,9 @@ void ProgramBuilder::mixture(int64_t layer, Activation activation, BlockNorms no
     if (!fused) return weight(own, layer);
     return weight_part("*.ffn_gate_up_exps.weight", layer, name, {{rows}, {}});
   };
-  Experts experts{.in = normalised(),
+  Experts experts{.in = in,
                   .router = router,
-                  .out = partial(),
+                  .out = out,
                   .routing = mixture.routing,
                   .gate = half("gate", "*.ffn_gate_exps.weight", columns),
                   .up = half("up", "*.ffn_up_exps.weight", above),
@@ -351,9 +397,75 @@ void ProgramBuilder::mixture(int64_t layer, Activation activation, BlockNorms no
                   .activation = activation};
   if (has_rule("*.exp_probs_b.bias"))
     experts.routing.selection_bias = weight("*.exp_probs_b.bias", layer);
+  if (has_rule("*.ffn_down_exps.scale"))
+    experts.routing.expert_scales = weight("*.ffn_down_exps.scale", layer);
   add(experts);
-  if (mixture.shared_width > 0) shared_expert(layer, activation);
-  end_segment(partial());
+}
+
+// Both sums travel side by side, as each is normed before they are added.
+void ProgramBuilder::feed_forward_beside_mixture(int64_t layer, Activation activation,
+                                                 const BesideNorms& norms) {
+  const int64_t hidden = model_.hidden;
+  const BufferId residual = buffer("residual", hidden);
+  const BufferId for_router = buffer("for the router", hidden);
+  const BufferId for_experts = buffer("for experts", hidden);
+  const BufferId of_experts = buffer("of experts", hidden);
+  const BufferId router = buffer("router", model_.mixture.count);
+  const BufferId both = buffer("both", 2 * hidden);
+  begin_block(norms.both, layer);
+  gated_product(layer, activation);
+  add(RmsNorm{residual, weight(norms.router, layer), model_.norm_epsilon, for_router});
+  add(Scale{for_router, 1 / std::sqrt(static_cast<float>(hidden))});
+  add(Project{for_router, {{weight("*.ffn_gate_inp.weight", layer), std::nullopt, router}}});
+  add(RmsNorm{residual, weight(norms.experts.before, layer), model_.norm_epsilon, for_experts});
+  experts(layer, activation, for_experts, router, of_experts);
+  const auto side = [&](BufferId part, int64_t at, std::string_view norm) {
+    add(CopyParts{both, 2 * hidden, at, part, hidden, 0, hidden, 1});
+    add(RmsNorm{part, weight(norm, layer), model_.norm_epsilon, part});
+  };
+  add(CopyParts{partial(), hidden, 0, both, 2 * hidden, 0, hidden, 1});
+  add(CopyParts{of_experts, hidden, 0, both, 2 * hidden, hidden, hidden, 1});
+  end_segment(both);
+  side(partial(), 0, norms.feed_forward.after);
+  side(of_experts, hidden, norms.experts.after);
+  add(Add{.in = of_experts, .target = partial()});
+}
+
+void ProgramBuilder::embed_layer_inputs() {
+  if (model_.layer_input == 0) return;
+  const int64_t width = model_.layer_count * model_.layer_input;
+  const BufferId residual = buffer("residual", model_.hidden);
+  const BufferId inputs = buffer("layer inputs", width);
+  const BufferId projected = buffer("projected inputs", width);
+  add(Embed{weight("per_layer_token_embd.weight"), cut_[CutKind::kVocabulary].begin, inputs,
+            std::sqrt(static_cast<float>(model_.layer_input))});
+  end_segment(inputs);
+  add(Project{residual, {{weight("per_layer_model_proj.weight"), std::nullopt, projected}}});
+  add(Scale{projected, 1 / std::sqrt(static_cast<float>(model_.hidden))});
+  add(RmsNorm{projected, weight("per_layer_proj_norm.weight"), model_.norm_epsilon, projected,
+              static_cast<int>(model_.layer_count)});
+  add(Add{.in = projected, .target = inputs});
+  add(Scale{inputs, 1 / std::sqrt(2.0f)});
+}
+
+void ProgramBuilder::finish_layer(int64_t layer, Activation activation) {
+  const BufferId residual = buffer("residual", model_.hidden);
+  settle(residual);
+  if (model_.layer_input > 0) {
+    const int64_t width = model_.layer_count * model_.layer_input;
+    const BufferId gate = buffer("input gate", model_.layer_input);
+    const BufferId own = buffer("layer input", model_.layer_input);
+    const BufferId added = buffer("added input", model_.hidden);
+    add(Project{residual, {{weight("*.inp_gate.weight", layer), std::nullopt, gate}}});
+    add(CopyParts{buffer("layer inputs", width), width, layer * model_.layer_input, own,
+                  model_.layer_input, 0, model_.layer_input, 1});
+    add(Gate{gate, own, gate, activation});
+    add(Project{gate, {{weight("*.proj.weight", layer), std::nullopt, added}}});
+    add(RmsNorm{added, weight("*.post_norm.weight", layer), model_.norm_epsilon, added});
+    add(Add{.in = added, .target = residual});
+  }
+  if (has_rule("*.layer_output_scale.weight"))
+    add(Scale{residual, 1, weight("*.layer_output_scale.weight", layer)});
 }
 
 void ProgramBuilder::shared_expert(int64_t layer, Activation activation) {

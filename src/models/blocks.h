@@ -35,10 +35,12 @@ class ProgramBuilder {
   void embed();
   // Queries, keys and values by tensors of their own or by one fused tensor, with biases where the
   // model has them; normed per head, or over all heads, where it has such weights
-  // ("*.attn_q_norm"); rotated; over the layer's window or everything; with sinks where it has
-  // them.
+  // ("*.attn_q_norm"); rotated; over the layer's window or everything, of its own keys and values
+  // or those of a layer before; with sinks where it has them.
   struct AttentionOrder {
     bool norm_after_rotation = false;
+    bool norm_rotated = false;  // queries and keys of layers that rotate, after it, weightless
+    bool norm_values = false;   // per head, weightless
   };
   void attention(int64_t layer, BlockNorms norms = kAttentionNorms) {
     attention(layer, norms, AttentionOrder{});
@@ -52,6 +54,21 @@ class ProgramBuilder {
                                BlockNorms norms = kFeedForwardNorms);
   // Experts, and the shared one where there is one.
   void mixture(int64_t layer, Activation activation, BlockNorms norms = kFeedForwardNorms);
+  // A feed-forward, and experts beside it that read the stream by norms of their own. What each
+  // adds is normed, then their sum.
+  struct BesideNorms {
+    BlockNorms both;
+    BlockNorms feed_forward;  // `before` is that of both
+    BlockNorms experts;
+    std::string_view router;  // before the router, whose input is then divided by sqrt(hidden)
+  };
+  void feed_forward_beside_mixture(int64_t layer, Activation activation, const BesideNorms& norms);
+  // What each layer gets beside the stream: by a token's own table, and by its embedding. After
+  // embed.
+  void embed_layer_inputs();
+  // Ends a layer: adds its input, let through by the stream, and scales the stream by the layer's
+  // own weight, each where the model has it.
+  void finish_layer(int64_t layer, Activation activation);
   void head();
 
   Program finish() && { return std::move(program_); }
@@ -90,7 +107,10 @@ class ProgramBuilder {
   void norm_heads(int64_t layer, const Heads& heads);
   void norm_all_heads(int64_t layer, const Heads& heads);
   void rotate_heads(int64_t layer, const Heads& heads);
+  void norm_weightless(BufferId data, int parts);
   void attend(int64_t layer, const Attend& shape);
+  void gated_product(int64_t layer, Activation activation);  // of "normalised", into "partial"
+  void experts(int64_t layer, Activation activation, BufferId in, BufferId router, BufferId out);
   void shared_expert(int64_t layer, Activation activation);
 
   const ModelDescription& model_;

@@ -56,7 +56,7 @@ Status check_sums(const ModelCard& card) {
   }
   count_in(card.kv_weight_bytes_each, card.kv_head_count);
   for (const CacheFacts& cache : card.caches) {
-    overflow |= cache.head_dimension > 1 << 20;
+    overflow |= cache.head_dimension > 1 << 20 || cache.kv_heads > card.head_count;
     count_in(static_cast<uint64_t>(8 * cache.layer_count), card.kv_head_count);
   }
   if (overflow)
@@ -89,6 +89,7 @@ Result<CacheFacts> cache_facts_from_json(const Json& json) {
   SHOAL_ASSIGN(cache.head_dimension, count_field(json, "head_dimension", 1));
   SHOAL_ASSIGN(cache.window, count_field(json, "window", 0));
   SHOAL_ASSIGN(cache.latent, json_field<bool>(json, "latent"));
+  SHOAL_ASSIGN(cache.kv_heads, count_field(json, "kv_heads", 0));
   return cache;
 }
 
@@ -147,7 +148,7 @@ FileBytes count_bytes(const gguf::File& file, const ModelDescription& model, Mod
   std::map<uint32_t, uint64_t> bytes_of_type;
   for (const gguf::TensorInfo& tensor : file.tensors()) {
     const auto match = match_rule(architecture->tensors, tensor.name);
-    if (!match || (match->rule->per_layer() && match->layer >= model.layer_count)) continue;
+    if (!match || is_unused(model, *match->rule, match->layer)) continue;
     uint64_t elements = 1;
     for (const int64_t dimension : tensor.dimensions) elements *= static_cast<uint64_t>(dimension);
     card.parameter_count += elements;
@@ -169,13 +170,13 @@ FileBytes count_bytes(const gguf::File& file, const ModelDescription& model, Mod
 
 // Counts and units; no bytes yet.
 void set_cuts(const ModelDescription& model, ModelCard& card) {
-  const int64_t width = model.latent.rank > 0 ? model.latent.value : model.head_dimension;
-  const int64_t queries = model.queries_per_kv_head();
+  const int64_t width = head_columns(model);
+  const int64_t queries = whole_kv_queries(model);
   CutFacts& heads = card[CutKind::kHeads];
   heads = {.count = model.head_count, .finest_unit = head_unit(model, width, model.head_count)};
   heads.unit = model.latent.rank > 0
                    ? heads.finest_unit
-                   : queries * head_unit(model, queries * width, model.kv_head_count);
+                   : queries * head_unit(model, queries * width, model.head_count / queries);
   for (const CutKind kind : kCutKinds) {
     const int64_t count = cut_total(model, kind);
     if (kind == CutKind::kHeads || count == 0) continue;
@@ -185,12 +186,16 @@ void set_cuts(const ModelDescription& model, ModelCard& card) {
 
 std::vector<CacheFacts> caches_of(const ModelDescription& model) {
   const bool latent = model.latent.rank > 0;
-  const int64_t dimension = latent ? model.latent.rank + model.latent.rope : model.head_dimension;
   std::vector<CacheFacts> caches;
   for (const bool windowed : {false, true}) {
-    CacheFacts cache{0, dimension, windowed ? model.window : 0, latent};
-    for (int64_t layer = 0; layer < model.layer_count; ++layer)
-      cache.layer_count += model.is_windowed(layer) == windowed;
+    CacheFacts cache{.window = windowed ? model.window : 0, .latent = latent};
+    for (int64_t layer = 0; layer < model.layer_count; ++layer) {
+      if (model.is_windowed(layer) != windowed || !model.has_keys(layer)) continue;
+      const LayerShape shape = model.shape(layer);
+      ++cache.layer_count;
+      cache.head_dimension = latent ? model.latent.rank + model.latent.rope : shape.head_dimension;
+      cache.kv_heads = model.shapes.empty() ? 0 : shape.kv_head_count;
+    }
     if (cache.layer_count > 0) caches.push_back(cache);
   }
   return caches;
@@ -260,7 +265,8 @@ Json to_json(const ModelCard& card) {
     caches.push_back({{"layer_count", cache.layer_count},
                       {"head_dimension", cache.head_dimension},
                       {"window", cache.window},
-                      {"latent", cache.latent}});
+                      {"latent", cache.latent},
+                      {"kv_heads", cache.kv_heads}});
   }
   json["caches"] = std::move(caches);
   return json;
@@ -296,6 +302,10 @@ Result<ModelCard> model_card_from_json(const Json& json) {
     return fail(ErrorCode::kInvalidArgument, "the field 'caches' must list 1 to 16 of them");
   for (const Json& cache : caches) {
     SHOAL_ASSIGN(CacheFacts facts, cache_facts_from_json(cache));
+    if (facts.kv_heads > 0 && card.head_count % facts.kv_heads != 0) {
+      return fail(ErrorCode::kInvalidArgument, "{} KV heads cannot be shared evenly by {} heads",
+                  facts.kv_heads, card.head_count);
+    }
     card.caches.push_back(facts);
   }
   SHOAL_TRY(check_sums(card));
@@ -338,9 +348,10 @@ uint64_t weight_bytes(const ModelCard& card, const RankCut& cut) {
 
 uint64_t kv_bytes(const ModelCard& card, const RankCut& cut, KvType type, int64_t positions,
                   int64_t step_rows) {
-  const Range kv = kv_heads_of(cut[CutKind::kHeads], card.head_count, card.kv_head_count);
   double bytes = 0;  // what no machine has must not wrap around to little
   for (const CacheFacts& cache : card.caches) {
+    const Range kv = kv_heads_of(cut[CutKind::kHeads], card.head_count,
+                                 cache.kv_heads > 0 ? cache.kv_heads : card.kv_head_count);
     const int64_t kept =
         cache.window > 0 ? std::min(positions, cache.window + step_rows) : positions;
     const auto heads = static_cast<double>(cache.latent ? 1 : 2 * kv.size());

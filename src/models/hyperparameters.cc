@@ -39,6 +39,20 @@ Result<int64_t> Hyperparameters::count(std::string_view name) const {
   return values.front();
 }
 
+Result<std::vector<int64_t>> Hyperparameters::counts(std::string_view name, int64_t layers) const {
+  if (!has(name)) return missing(name);
+  SHOAL_ASSIGN(const auto values, file_.integers(key(name)));
+  if (values.size() != 1 && values.size() != static_cast<size_t>(layers))
+    return wrong(ErrorCode::kCorrupt, name, "{} elements for {} layers", values.size(), layers);
+  for (const int64_t value : values) {
+    if (value >= 1 && value <= kLargest) continue;
+    return wrong(ErrorCode::kCorrupt, name, "{} is not between 1 and {}", value, kLargest);
+  }
+  std::vector<int64_t> counts(values.begin(), values.end());
+  counts.resize(static_cast<size_t>(layers), counts.front());
+  return counts;
+}
+
 Result<int64_t> Hyperparameters::count_or(std::string_view name, int64_t otherwise) const {
   if (!has(name)) return otherwise;
   return count(name);

@@ -24,6 +24,8 @@ class Hyperparameters {
   // equal.
   Result<int64_t> count(std::string_view name) const;
   Result<int64_t> count_or(std::string_view name, int64_t otherwise) const;
+  // Such a count for each of `layers`: an array of so many, or one number for all.
+  Result<std::vector<int64_t>> counts(std::string_view name, int64_t layers) const;
   // 0 when absent; negative ones are refused.
   Result<int64_t> count_or_zero(std::string_view name) const;
   // A finite number above zero, as a float.

@@ -25,6 +25,8 @@ struct Mixture {
   int64_t width = 0;         // feed-forward columns of an expert
   int64_t shared_width = 0;  // of the expert that every row goes to; 0: none
   int64_t dense_layers = 0;  // the first layers, which have a feed-forward of their own instead
+  int64_t step = 1;          // of the others, counted from the first layer, every so many-th has
+                             // experts
   Routing routing;           // selection_bias unset here
 };
 
@@ -35,6 +37,13 @@ struct Latent {
   int64_t nope = 0;        // elements of a head that are not rotated
   int64_t rope = 0;        // those that are; one such key is shared by all heads
   int64_t value = 0;       // elements of a head's value
+};
+
+// What may differ from layer to layer.
+struct LayerShape {
+  int64_t head_dimension = 0;
+  int64_t kv_head_count = 0;
+  int64_t feed_forward = 0;  // a whole multiple of the least, so that all are cut alike
 };
 
 // Hyperparameters, checked against the tensors: after describe() every tensor that a program names
@@ -49,6 +58,13 @@ struct ModelDescription {
   int64_t head_count = 0;
   int64_t kv_head_count = 0;
   int64_t head_dimension = 0;
+  std::vector<LayerShape> shapes;  // by layer; empty: all are alike, as above. Otherwise the above
+                                   // are the most heads and widths, and the least feed-forward
+  std::vector<bool> without_keys;  // by layer, which then attends to what the last layer before it
+                                   // with keys, windowed like itself, has kept; empty: none
+  std::vector<bool> without_values;  // by layer, whose values are its keys before their norm and
+                                     // rotation; empty: none
+  int64_t layer_input = 0;  // floats per token that each layer gets beside the stream; 0: none
   int64_t vocabulary_size = 0;
   int64_t context_length = 0;  // trained
   float norm_epsilon = 0;
@@ -57,12 +73,17 @@ struct ModelDescription {
   std::string rope_factors;            // the tensor that holds frequency factors; empty: none
   std::string long_rope_factors;       // that for contexts over the original length
   int64_t original_context = 0;
-  int64_t window = 0;                // of the layers that have one
-  std::vector<bool> windowed;        // by layer; empty: none
-  std::vector<bool> unrotated;       // by layer; empty: none
-  float attention_scale = 0;         // of scores
-  float attention_cap = 0;           // soft cap of scores; 0: none
-  float query_growth = 0;            // of queries with each original context, by its logarithm
+  int64_t window = 0;           // of the layers that have one
+  bool chunked = false;         // it does not slide (tensor/program.h)
+  std::vector<bool> windowed;   // by layer; empty: none
+  std::vector<bool> unrotated;  // by layer; empty: none
+  float attention_scale = 0;    // of scores
+  float attention_cap = 0;      // soft cap of scores; 0: none
+  // Of queries with each original context, by its logarithm: in layers that are rotated, or in the
+  // others, and as if the first position were another.
+  float query_growth = 0;
+  bool unrotated_grow = false;
+  int64_t query_growth_offset = 0;
   float logit_cap = 0;               // soft cap of logits
   float embedding_scale = 1;         // of embeddings,
   float residual_scale = 1;          // of what a block adds
@@ -79,9 +100,25 @@ struct ModelDescription {
     return !windowed.empty() && windowed[static_cast<size_t>(layer)];
   }
   bool is_mixture(int64_t layer) const {
-    return mixture.count > 0 && layer >= mixture.dense_layers;
+    return mixture.count > 0 && layer >= mixture.dense_layers && (layer + 1) % mixture.step == 0;
   }
-  int64_t queries_per_kv_head() const { return head_count / kv_head_count; }
+  bool is_rotated(int64_t layer) const {
+    return unrotated.empty() || !unrotated[static_cast<size_t>(layer)];
+  }
+  bool has_keys(int64_t layer) const {
+    return without_keys.empty() || !without_keys[static_cast<size_t>(layer)];
+  }
+  bool has_values(int64_t layer) const {
+    return has_keys(layer) &&
+           (without_values.empty() || !without_values[static_cast<size_t>(layer)]);
+  }
+  LayerShape shape(int64_t layer) const {
+    return shapes.empty() ? LayerShape{head_dimension, kv_head_count, feed_forward}
+                          : shapes[static_cast<size_t>(layer)];
+  }
+  int64_t queries_per_kv_head(int64_t layer) const {
+    return head_count / shape(layer).kv_head_count;
+  }
 };
 
 Result<ModelDescription> describe(const gguf::File& file);
@@ -125,8 +162,9 @@ struct CutFacts {
 struct CacheFacts {
   int64_t layer_count = 0;
   int64_t head_dimension = 0;
-  int64_t window = 0;   // 0: everything is kept
-  bool latent = false;  // one key on every rank, no values
+  int64_t window = 0;    // 0: everything is kept
+  bool latent = false;   // one key on every rank, no values
+  int64_t kv_heads = 0;  // 0: as many as the card says
   bool operator==(const CacheFacts&) const = default;
 };
 

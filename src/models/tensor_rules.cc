@@ -24,10 +24,10 @@ std::vector<int64_t> trimmed(std::vector<int64_t> dimensions) {
 }
 
 Status check_tensor(const gguf::File& file, const ModelDescription& model, const TensorRule& rule,
-                    const gguf::TensorInfo& tensor) {
+                    int64_t layer, const gguf::TensorInfo& tensor) {
   const std::vector<int64_t> expected =
-      trimmed({extent_size(rule.columns, model), extent_size(rule.rows, model),
-               extent_size(rule.matrices, model)});
+      trimmed({extent_size(rule.columns, model, layer), extent_size(rule.rows, model, layer),
+               extent_size(rule.matrices, model, layer)});
   if (trimmed(tensor.dimensions) != expected) {
     return fail(ErrorCode::kCorrupt,
                 "{}: the tensor {} has the shape [{}] where the metadata asks for [{}]",
@@ -59,23 +59,42 @@ std::optional<LayerName> layer_of(std::string_view tensor) {
 }
 
 // Of a layer behind those that run.
-bool is_unused(const ModelDescription& model, std::string_view tensor) {
+bool is_behind(const ModelDescription& model, std::string_view tensor) {
   const auto named = layer_of(tensor);
   return named && named->layer >= model.layer_count &&
          named->layer < model.layer_count + model.unused_layers;
 }
 
-// The first layer that a rule speaks of.
+// The first layer that a rule speaks of; the last where there is none.
 int64_t first_layer(const TensorRule& rule, const ModelDescription& model) {
-  return rule.layers == InLayers::kMixture
-             ? std::min(model.mixture.dense_layers, model.layer_count - 1)
-             : 0;
+  int64_t layer = 0;
+  while (layer + 1 < model.layer_count && !rule.applies(model, layer)) ++layer;
+  return layer;
+}
+
+// Why a tensor cannot be where it is, after "which has".
+std::string_view what_contradicts(InLayers layers) {
+  switch (layers) {
+    case InLayers::kEvery:
+    case InLayers::kDense:
+      return "experts";
+    case InLayers::kMixture:
+      return "no experts";
+    case InLayers::kKeys:
+      return "no keys";
+    case InLayers::kValues:
+      return "no values of its own";
+    case InLayers::kInputs:
+      return "no inputs of its own by the metadata";
+  }
+  SHOAL_CHECK(false);
+  return "";
 }
 
 Status check_name(const gguf::File& file, const ModelDescription& model,
                   std::span<const TensorRule> rules, const gguf::TensorInfo& tensor) {
   const auto match = match_rule(rules, tensor.name);
-  if (is_unused(model, tensor.name)) return {};
+  if (is_behind(model, tensor.name)) return {};
   if (!match) {
     return fail(ErrorCode::kUnsupported,
                 "{}: the tensor {} is not one that Shoal knows in a model of the architecture {}; "
@@ -83,25 +102,24 @@ Status check_name(const gguf::File& file, const ModelDescription& model,
                 file.path(), gguf::printable(tensor.name), model.architecture,
                 list_of_names(rules));
   }
-  if (match->rule->per_layer() && !match->rule->applies(model, match->layer) &&
-      match->layer < model.layer_count) {
-    return fail(ErrorCode::kCorrupt, "{}: the tensor {} does not belong in layer {}, which has {}",
-                file.path(), gguf::printable(tensor.name), match->layer,
-                model.is_mixture(match->layer) ? "experts" : "no experts");
-  }
-  if (match->rule->per_layer() && match->layer >= model.layer_count) {
+  if (match->layer >= model.layer_count) {
     return fail(ErrorCode::kCorrupt,
                 "{}: the tensor {} belongs to a layer beyond the {} that the metadata announces",
                 file.path(), gguf::printable(tensor.name), model.layer_count);
   }
-  return {};
+  if (match->rule->applies(model, match->layer) || is_unused(model, *match->rule, match->layer))
+    return {};
+  return fail(ErrorCode::kCorrupt, "{}: the tensor {} does not belong in layer {}, which has {}",
+              file.path(), gguf::printable(tensor.name), match->layer,
+              what_contradicts(match->rule->layers));
 }
 
 }  // namespace
 
-int64_t extent_size(Extent extent, const ModelDescription& model) {
+int64_t extent_size(Extent extent, const ModelDescription& model, int64_t layer) {
   const Latent& latent = model.latent;
-  const int64_t kv = model.kv_head_count * model.head_dimension;
+  const LayerShape shape = model.shape(layer);
+  const int64_t kv = shape.kv_head_count * shape.head_dimension;
   switch (extent) {
     case Extent::kOne:
     case Extent::kSingle:
@@ -111,17 +129,17 @@ int64_t extent_size(Extent extent, const ModelDescription& model) {
     case Extent::kHeads:
       return model.head_count;
     case Extent::kHeadDimension:
-      return model.head_dimension;
+      return shape.head_dimension;
     case Extent::kQuery:
-      return model.head_count * model.head_dimension;
+      return model.head_count * shape.head_dimension;
     case Extent::kKeyValue:
       return kv;
     case Extent::kQueryKeyValue:
-      return model.head_count * model.head_dimension + 2 * kv;
+      return model.head_count * shape.head_dimension + 2 * kv;
     case Extent::kFeedForward:
-      return model.feed_forward;
+      return shape.feed_forward;
     case Extent::kGateUp:
-      return 2 * model.feed_forward;
+      return 2 * shape.feed_forward;
     case Extent::kExpertCount:
       return model.mixture.count;
     case Extent::kExpertWidth:
@@ -134,6 +152,10 @@ int64_t extent_size(Extent extent, const ModelDescription& model) {
       return model.vocabulary_size;
     case Extent::kRopePairs:
       return model.rope.dimensions / 2;
+    case Extent::kLayerInput:
+      return model.layer_input;
+    case Extent::kLayerInputs:
+      return model.layer_count * model.layer_input;
     case Extent::kQueryRank:
       return latent.query_rank;
     case Extent::kLatentQuery:
@@ -197,17 +219,19 @@ std::optional<CutKind> extent_kind(Extent extent) {
   }
 }
 
-std::vector<Range> extent_cut(Extent extent, const ModelDescription& model, const RankCut& cut) {
+std::vector<Range> extent_cut(Extent extent, const ModelDescription& model, const RankCut& cut,
+                              int64_t layer) {
   const std::optional<CutKind> kind = extent_kind(extent);
   if (!kind) return {};
   const auto scaled = [](Range range, int64_t by, int64_t from = 0) {
     return Range{from + range.begin * by, from + range.end * by};
   };
   const Range part = cut[*kind];
-  const Range kv = kv_heads_of(cut[CutKind::kHeads], model.head_count, model.kv_head_count);
-  const int64_t dimension = model.head_dimension;
+  const LayerShape shape = model.shape(layer);
+  const Range kv = kv_heads_of(cut[CutKind::kHeads], model.head_count, shape.kv_head_count);
+  const int64_t dimension = shape.head_dimension;
   const int64_t queries = model.head_count * dimension;
-  const int64_t keys = model.kv_head_count * dimension;
+  const int64_t keys = shape.kv_head_count * dimension;
   std::vector<Range> ranges = {part};
   if (extent == Extent::kQuery) ranges = {scaled(part, dimension)};
   if (extent == Extent::kKeyValue) ranges = {scaled(kv, dimension)};
@@ -216,19 +240,44 @@ std::vector<Range> extent_cut(Extent extent, const ModelDescription& model, cons
               scaled(kv, dimension, queries + keys)};
   }
   if (extent == Extent::kExpertGateUp) ranges = {part, scaled(part, 1, model.mixture.width)};
-  if (extent == Extent::kGateUp) ranges = {part, scaled(part, 1, model.feed_forward)};
+  if (*kind == CutKind::kFeedForward && !model.shapes.empty())
+    ranges = {scaled(part, shape.feed_forward / model.feed_forward)};
+  if (extent == Extent::kGateUp) {
+    ranges.push_back({shape.feed_forward + ranges[0].begin, shape.feed_forward + ranges[0].end});
+  }
   if (extent == Extent::kLatentQuery)
     ranges = {scaled(part, model.latent.nope + model.latent.rope)};
   if (extent == Extent::kLatentOutput) ranges = {scaled(part, model.latent.value)};
   if (extent == Extent::kLatentKeyValue)
     ranges = {scaled(part, model.latent.nope + model.latent.value)};
-  if (kept(ranges, 0) == extent_size(extent, model)) return {};
+  if (kept(ranges, 0) == extent_size(extent, model, layer)) return {};
   return ranges;
 }
 
 bool TensorRule::applies(const ModelDescription& model, int64_t layer) const {
-  if (layers == InLayers::kEvery) return true;
-  return model.is_mixture(layer) == (layers == InLayers::kMixture);
+  switch (layers) {
+    case InLayers::kEvery:
+      return true;
+    case InLayers::kDense:
+      return !model.is_mixture(layer);
+    case InLayers::kMixture:
+      return model.is_mixture(layer);
+    case InLayers::kKeys:
+      return model.has_keys(layer);
+    case InLayers::kValues:
+      return model.has_values(layer);
+    case InLayers::kInputs:
+      return model.layer_input > 0;
+  }
+  SHOAL_CHECK(false);
+  return false;
+}
+
+bool is_unused(const ModelDescription& model, const TensorRule& rule, int64_t layer) {
+  if (!rule.per_layer()) return false;
+  if (layer >= model.layer_count) return layer < model.layer_count + model.unused_layers;
+  const bool of_keys = rule.layers == InLayers::kKeys || rule.layers == InLayers::kValues;
+  return of_keys && !model.has_keys(layer);
 }
 
 WeightUse TensorRule::use() const {
@@ -290,7 +339,7 @@ Status check_tensors(const gguf::File& file, const ModelDescription& model,
       // Optional and absent from its first layer: another that has it makes the model uneven.
       for (const gguf::TensorInfo& tensor : file.tensors()) {
         const auto match = match_rule(rules, tensor.name);
-        if (!match || match->rule != &rule || is_unused(model, tensor.name)) continue;
+        if (!match || match->rule != &rule || is_behind(model, tensor.name)) continue;
         return fail(ErrorCode::kCorrupt,
                     "{}: the tensor {} is there but its like in layer {} is not", file.path(),
                     gguf::printable(tensor.name), first_layer(rule, model));
@@ -298,7 +347,7 @@ Status check_tensors(const gguf::File& file, const ModelDescription& model,
       continue;
     }
     for (int64_t layer = 0; layer < (rule.per_layer() ? model.layer_count : 1); ++layer) {
-      if (rule.per_layer() && !rule.applies(model, layer)) continue;
+      if (!rule.applies(model, layer)) continue;
       const std::string name = tensor_name(rule, layer);
       const gguf::TensorInfo* tensor = file.find_tensor(name);
       if (tensor == nullptr) {
@@ -306,7 +355,7 @@ Status check_tensors(const gguf::File& file, const ModelDescription& model,
                     "{}: the tensor \"{}\" is missing; the file is not a whole {} model",
                     file.path(), name, model.architecture);
       }
-      SHOAL_TRY(check_tensor(file, model, rule, *tensor));
+      SHOAL_TRY(check_tensor(file, model, rule, layer, *tensor));
     }
   }
   return {};
@@ -316,10 +365,25 @@ int64_t head_unit(const ModelDescription& model, int64_t width, int64_t head_cou
   return std::min(head_count, model.cut_unit / std::gcd(width, model.cut_unit));
 }
 
+int64_t head_columns(const ModelDescription& model) {
+  if (model.latent.rank > 0) return model.latent.value;
+  int64_t columns = model.head_dimension;
+  for (const LayerShape& shape : model.shapes) columns = std::gcd(columns, shape.head_dimension);
+  return columns;
+}
+
+int64_t whole_kv_queries(const ModelDescription& model) {
+  int64_t queries = model.head_count / model.kv_head_count;
+  for (const LayerShape& shape : model.shapes)
+    queries = std::lcm(queries, model.head_count / shape.kv_head_count);
+  return queries;
+}
+
 int64_t cut_unit_of(const gguf::File& file, const ModelDescription& model,
                     std::span<const TensorRule> rules) {
   for (const gguf::TensorInfo& tensor : file.tensors()) {
-    if (!match_rule(rules, tensor.name) || is_unused(model, tensor.name)) continue;
+    const auto match = match_rule(rules, tensor.name);
+    if (!match || is_unused(model, *match->rule, match->layer)) continue;
     if (element_traits(tensor.type)->block_elements != 1) return kCutUnit;
   }
   return 1;

@@ -36,6 +36,8 @@ enum class Extent : uint8_t {
   kSharedWidth,
   kVocabulary,
   kRopePairs,
+  kLayerInput,      // what each layer gets beside the stream,
+  kLayerInputs,     // and that of all layers
   kQueryRank,       // of latent attention:
   kLatentQuery,     // heads x (nope + rope)
   kLatentAndRope,   // rank + rope
@@ -46,14 +48,23 @@ enum class Extent : uint8_t {
   kLatentOutput,    // heads x value
 };
 
-int64_t extent_size(Extent extent, const ModelDescription& model);
+int64_t extent_size(Extent extent, const ModelDescription& model, int64_t layer);
 // The rank's part of it; empty for all of it.
-std::vector<Range> extent_cut(Extent extent, const ModelDescription& model, const RankCut& cut);
+std::vector<Range> extent_cut(Extent extent, const ModelDescription& model, const RankCut& cut,
+                              int64_t layer);
 // What divides it; nothing for what every rank holds whole.
 std::optional<CutKind> extent_kind(Extent extent);
 
 enum class Presence : uint8_t { kRequired, kOptional };  // optional: in all its layers or in none
-enum class InLayers : uint8_t { kEvery, kDense, kMixture };
+// Tensors outside layers go by the first.
+enum class InLayers : uint8_t {
+  kEvery,
+  kDense,
+  kMixture,
+  kKeys,    // that have keys of their own
+  kValues,  // and values
+  kInputs,  // of models whose layers have inputs of their own
+};
 
 struct TensorRule {
   std::string_view name;  // a leading "*." stands for "blk.N." in every layer
@@ -88,6 +99,10 @@ std::vector<std::string> present_rules(const gguf::File& file, const ModelDescri
 Status check_tensors(const gguf::File& file, const ModelDescription& model,
                      std::span<const TensorRule> rules);
 
+// Whether a tensor that the table knows is of no use in its layer and left alone: that of a layer
+// behind those that run, or keys and values where those of another layer are attended to.
+bool is_unused(const ModelDescription& model, const TensorRule& rule, int64_t layer);
+
 // How much of a kind the model has; 0: none.
 int64_t cut_total(const ModelDescription& model, CutKind kind);
 
@@ -95,6 +110,10 @@ int64_t cut_total(const ModelDescription& model, CutKind kind);
 inline constexpr int64_t kCutUnit = 32;
 // The least number of heads of `width` columns, up to `head_count`, that fills the model's units.
 int64_t head_unit(const ModelDescription& model, int64_t width, int64_t head_count);
+// The width to fill those with: where heads of some layers are wider, what divides all.
+int64_t head_columns(const ModelDescription& model);
+// Query heads that lie between borders of KV heads in every layer.
+int64_t whole_kv_queries(const ModelDescription& model);
 // kCutUnit, or 1 for a model whose matrices have no blocks.
 int64_t cut_unit_of(const gguf::File& file, const ModelDescription& model,
                     std::span<const TensorRule> rules);
