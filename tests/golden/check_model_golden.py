@@ -65,6 +65,11 @@ def mistakes(model):
     if getattr(model, "window", None):
         yield "no window", changed("window", lambda x: None)
         yield "window", changed("window", lambda x: x + 1)
+    if getattr(model, "chunk", model.context) < model.context:
+        yield "no chunk", changed("chunk", lambda x: None)
+        yield "chunk", changed("chunk", lambda x: x + 1)
+        yield "period", changed("period", lambda x: x + 1)
+        yield "growth", changed("growth", lambda x: x * 1.1)
     if hasattr(model, "local_rope"):
         yield "local rope", changed("local_rope.frequencies", lambda x: x * 1.1)
     if model.router:

@@ -93,12 +93,15 @@ def llama3_factors(base, dimensions, factor, low, high, original):
 
 # --- attention ---
 
-def attention(q, k, v, scale, window=None, cap=None, sinks=None):
-    """Causal; a window of n sees the token itself and n - 1 before it; a sink takes probability and gives nothing."""
+def attention(q, k, v, scale, window=None, cap=None, sinks=None, chunk=None):
+    """Causal; a window of n sees the token itself and n - 1 before it, a chunk of n those before it since the last multiple of n; a sink takes
+    probability and gives nothing."""
     count, heads = q.shape[:2]
     group = heads // k.shape[1]
     distance = np.arange(count)[:, None] - np.arange(count)[None, :]
     hidden = (distance < 0) | (distance >= (window or count + 1))
+    if chunk:
+        hidden |= distance > (np.arange(count) % chunk)[:, None]
     out = np.empty((count, heads, v.shape[-1]))
     for head in range(heads):
         scores = softcap(q[:, head] @ k[:, head // group].T * scale, cap)

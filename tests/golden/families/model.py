@@ -124,7 +124,7 @@ class Model:
     def normed(self, layer, name, x):
         return blocks.rms_norm(x, self.weight(layer, name), self.epsilon)
 
-    def attend(self, layer, x, rope, scale=None, window=None, cap=None, sinks=None):
+    def attend(self, layer, x, rope, scale=None, window=None, cap=None, sinks=None, chunk=None):
         """Projections, rotation (rope may be None) and norms where the file has them, attention, output."""
         q, k = self.linear(layer, "attn_q", x), self.linear(layer, "attn_k", x)
         if self.norms_of_q_and_k == "whole":
@@ -139,7 +139,7 @@ class Model:
         if per_head and self.norms_of_q_and_k == "after":
             q, k = self.normed(layer, "attn_q_norm", q), self.normed(layer, "attn_k_norm", k)
         q = self.tempered(q)
-        out = blocks.attention(q, k, v, self.head_dim ** -0.5 if scale is None else scale, window, cap, sinks)
+        out = blocks.attention(q, k, v, self.head_dim ** -0.5 if scale is None else scale, window, cap, sinks, chunk)
         return self.linear(layer, "attn_output", out)
 
     def tempered(self, q):

@@ -105,22 +105,34 @@ class Mistral4(DeepSeek):
 
 
 class Llama4(Llama):
-    """Three layers of four turn q and k and then norm them without weights; the fourth does neither. One expert, whose input is scaled.
+    """Three layers of four turn q and k, then norm them without weights (unless there are 128 experts), and see chunks of positions; the fourth does
+    nothing of it, and its queries grow with their position. One expert, whose input is scaled.
 
-    Not shown by so few tokens: chunks of 8192 positions in the layers that turn, queries that grow with every 8192 positions in the others.
+    Both chunk and period are 8192 in published models, whose files name neither. Smaller ones stand under the keys that other families have.
     """
     architecture, transformers_class, config_class = "llama4", "Llama4", "Llama4TextConfig"
     names = {"ffn_gate": "feed_forward.gate_proj", "ffn_up": "feed_forward.up_proj", "ffn_down": "feed_forward.down_proj",
              "ffn_gate_inp": "feed_forward.router", "ffn_gate_shexp": "feed_forward.shared_expert.gate_proj",
              "ffn_up_shexp": "feed_forward.shared_expert.up_proj", "ffn_down_shexp": "feed_forward.shared_expert.down_proj"}
 
-    def __init__(self, seed, expert_count, expert_ffn, step, **shape):
+    def __init__(self, seed, expert_count, expert_ffn, step, chunk=8192, period=8192, growth=0.1, factors=None, **shape):
         self.expert_count, self.expert_ffn, self.step = expert_count, expert_ffn, step
+        self.chunk, self.period, self.growth, self.grows, self.norms = chunk, period, growth, False, expert_count != 128
         super().__init__(seed, **shape)
         self.router = blocks.Router(1, "sigmoid")
         self.meta |= {"expert_count": expert_count, "expert_used_count": 1, "expert_feed_forward_length": expert_ffn, "interleave_moe_layer_step": step}
         self.config |= {"intermediate_size": expert_ffn, "intermediate_size_mlp": self.ffn, "num_local_experts": expert_count,
-                        "num_experts_per_tok": 1, "interleave_moe_layer_step": step, "use_qk_norm": True}
+                        "num_experts_per_tok": 1, "interleave_moe_layer_step": step, "use_qk_norm": self.norms,
+                        "attention_chunk_size": chunk, "floor_scale": period, "attn_scale": growth}
+        if chunk != 8192:
+            self.llama_cpp_differs = "chunk and period are always 8192"
+            self.meta |= {"attention.sliding_window": chunk, "attention.temperature_length": period, "attention.temperature_scale": growth}
+        if factors:
+            file = blocks.llama3_factors(self.base, self.head_dim, **factors).astype(np.float32).astype(np.float64)
+            self.tensors["rope_freqs.weight"] = file
+            self.rope = blocks.Rope(blocks.frequencies(self.base, self.head_dim) / file, True)
+            self.config["rope_parameters"] |= {"rope_type": "llama3", "factor": factors["factor"], "low_freq_factor": factors["low"],
+                                               "high_freq_factor": factors["high"], "original_max_position_embeddings": factors["original"]}
 
     def has_experts(self, layer):
         return (layer + 1) % self.step == 0
@@ -134,7 +146,19 @@ class Llama4(Llama):
     def rope_of(self, layer):
         if layer % 4 == 3:
             return None
-        return lambda heads: blocks.rms_norm(self.rope(heads), 1, self.epsilon)
+        return (lambda heads: blocks.rms_norm(self.rope(heads), 1, self.epsilon)) if self.norms else self.rope
+
+    def tempered(self, q):
+        if not self.grows:
+            return q
+        growth, period = (0.1, 8192) if self.like_llama_cpp else (self.growth, self.period)
+        return q * (1 + growth * np.log(1 + (np.arange(len(q)) + 1) // period))[:, None, None]
+
+    def layer(self, layer, x):
+        rope = self.rope_of(layer)
+        self.grows = rope is None
+        x = x + self.attend(layer, self.normed(layer, "attn_norm", x), rope, chunk=None if rope is None or self.like_llama_cpp else self.chunk)
+        return x + self.feed(layer, self.normed(layer, "ffn_norm", x))
 
     def feed(self, layer, x):
         if not self.has_experts(layer):
@@ -322,6 +346,10 @@ FIXTURES = {
     "mistral4": lambda: Mistral4(85, layers=2, hidden=32, heads=4, ffn=24, absorbed=True, plain=8, turned=8, value=16, rank=24, dense=0, expert_count=4,
                                  used=2, shared=1, expert_ffn=16, factor=8.0, original=32, mscale=1.0, normalise=True, epsilon=1e-6, tied=True),
     "llama4": lambda: Llama4(86, layers=4, hidden=32, heads=4, kv_heads=2, head_dim=8, ffn=24, base=500000.0, expert_count=4, expert_ffn=12, step=2, tied=True),
+    "llama4_chunks": lambda: Llama4(87, layers=4, hidden=32, heads=6, kv_heads=2, head_dim=16, ffn=24, base=500.0, expert_count=3, expert_ffn=8, step=1,
+                                    chunk=24, period=16, growth=0.25, factors=dict(factor=8.0, low=1.0, high=4.0, original=64), tied=True),
+    "llama4_maverick": lambda: Llama4(88, layers=4, hidden=16, heads=4, kv_heads=1, head_dim=8, ffn=24, base=500000.0, expert_count=128, expert_ffn=4,
+                                      step=4, tied=True),
     "granite": lambda: Granite(75, layers=2, hidden=32, heads=4, kv_heads=2, head_dim=8, ffn=24, tied=True, **MULTIPLIERS),
     "granitemoe": lambda: GraniteMoe(76, layers=2, hidden=32, heads=4, kv_heads=2, head_dim=8, ffn=16, expert_count=4, used=3, tied=True, **MULTIPLIERS),
     "ernie4_5": lambda: Ernie(77, layers=2, hidden=32, heads=4, kv_heads=1, head_dim=16, ffn=24, base=500000.0, tied=True),
@@ -340,6 +368,8 @@ HAS = {
     "mistral3": "YaRN without a magnitude; queries that grow with their position (`attention.temperature_scale`)",
     "mistral4": "deepseek2 with experts whose gate and up are in one tensor; softmax, normalised; no dense layer",
     "llama4": "q and k normed without weights after the rotation, but neither in every fourth layer; one expert by sigmoid, which scales its input; every second layer dense",
+    "llama4_chunks": "chunks of 24 and queries that grow every 16 positions; `rope_freqs.weight`; experts in every layer",
+    "llama4_maverick": "128 experts, by which loaders know that q and k are not normed; one KV head",
     "granite": "four multipliers: embeddings, scores, what a half layer adds, logits",
     "granitemoe": "the same with 3 of 4 experts",
     "ernie4_5": "interleaved pairs; one KV head",
