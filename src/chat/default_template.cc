@@ -42,6 +42,16 @@ constexpr std::string_view kLlama3 = R"(
   {{ "<|start_header_id|>assistant<|end_header_id|>\n\n" }}
 {%- endif -%})";
 
+constexpr std::string_view kLlama4 = R"(
+{{- bos_token -}}
+{%- for message in messages -%}
+  {{ "<|header_start|>" + message.role + "<|header_end|>\n\n" + text_of(message) | trim +
+     "<|eot|>" }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+  {{ "<|header_start|>assistant<|header_end|>\n\n" }}
+{%- endif -%})";
+
 constexpr std::string_view kGemma = R"(
 {{- bos_token -}}
 {%- for message in messages -%}
@@ -51,6 +61,14 @@ constexpr std::string_view kGemma = R"(
   {%- set held.system = "" -%}
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{ "<start_of_turn>model\n" }}{%- endif -%})";
+
+constexpr std::string_view kGemma4 = R"(
+{{- bos_token -}}
+{%- for message in messages -%}
+  {%- set role = "model" if message.role == "assistant" else message.role -%}
+  {{ "<|turn>" + role + "\n" + text_of(message) | trim + "<turn|>\n" }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{ "<|turn>model\n" }}{%- endif -%})";
 
 constexpr std::string_view kMistral = R"(
 {{- bos_token -}}
@@ -91,6 +109,8 @@ struct Family {
 constexpr std::array kFamilies = {
     Family{{"<|im_start|>", "<|im_end|>"}, "ChatML", false, kChatMl},
     Family{{"<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"}, "Llama 3", false, kLlama3},
+    Family{{"<|header_start|>", "<|header_end|>", "<|eot|>"}, "Llama 4", false, kLlama4},
+    Family{{"<|turn>", "<turn|>"}, "Gemma 4", false, kGemma4},
     Family{{"<start_of_turn>", "<end_of_turn>"}, "Gemma", true, kGemma},
     Family{{"[INST]", "[/INST]"}, "Mistral", true, kMistral},
     Family{{"<|user|>", "<|assistant|>", "<|end|>"}, "Phi 3", false, kPhi3},

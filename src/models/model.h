@@ -190,7 +190,8 @@ struct ModelCard {
   bool tied_embedding = false;
   std::array<CutFacts, kCutKinds.size()> cuts = {};
   std::vector<CacheFacts> caches;
-  uint64_t kv_weight_bytes_each = 0;  // of key and value weights, per KV head
+  uint64_t kv_weight_bytes_each = 0;  // of key and value weights, per KV head; where some layers
+                                      // have fewer, a cut between those holds a little more
   uint64_t replicated_bytes = 0;      // norms and the like, on every rank
   const CutFacts& operator[](CutKind kind) const { return cuts[static_cast<size_t>(kind)]; }
   CutFacts& operator[](CutKind kind) { return cuts[static_cast<size_t>(kind)]; }

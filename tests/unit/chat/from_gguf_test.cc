@@ -70,6 +70,17 @@ TEST(FromGguf, DefaultsByTheVocabulary) {
        "<|start_header_id|>assistant<|end_header_id|>\n\nHi.<|eot_id|>"
        "<|start_header_id|>user<|end_header_id|>\n\nBye<|eot_id|>"
        "<|start_header_id|>assistant<|end_header_id|>\n\n"},
+      {"Llama 4",
+       {"<s>", "</s>", "<|header_start|>", "<|header_end|>", "<|eot|>"},
+       "<s><|header_start|>system<|header_end|>\n\nBe brief.<|eot|>"
+       "<|header_start|>user<|header_end|>\n\nHello<|eot|>"
+       "<|header_start|>assistant<|header_end|>\n\nHi.<|eot|>"
+       "<|header_start|>user<|header_end|>\n\nBye<|eot|>"
+       "<|header_start|>assistant<|header_end|>\n\n"},
+      {"Gemma 4",
+       {"<s>", "</s>", "<|turn>", "<turn|>"},
+       "<s><|turn>system\nBe brief.<turn|>\n<|turn>user\nHello<turn|>\n"
+       "<|turn>model\nHi.<turn|>\n<|turn>user\nBye<turn|>\n<|turn>model\n"},
       {"Gemma",
        {"<s>", "</s>", "<start_of_turn>", "<end_of_turn>"},
        "<s><start_of_turn>user\nBe brief.\n\nHello<end_of_turn>\n"
