@@ -27,11 +27,12 @@ struct AttentionCase {
   float soft_cap = 0;
   bool sinks = false;
   bool value_in_key = false;
+  int64_t start = 0;  // without a window: where the rows' chunk begins
 
   int width() const { return value_dimension > 0 ? value_dimension : head_dimension; }
   int64_t positions() const { return position + rows; }
   int64_t first_of(int64_t row) const {
-    return window > 0 ? std::max<int64_t>(0, position + row + 1 - window) : 0;
+    return window > 0 ? std::max<int64_t>(0, position + row + 1 - window) : start;
   }
   float sink(int head) const { return 0.7f - 0.4f * static_cast<float>(head); }
   float scale() const { return 1 / std::sqrt(static_cast<float>(head_dimension)); }
@@ -127,6 +128,7 @@ class Attending {
             .value_dimension = c.width(),
             .position = c.position + first_row,
             .window = c.window,
+            .start = c.start,
             .scale = c.scale(),
             .soft_cap = c.soft_cap,
             .sinks = c.sinks ? sinks_.data() + first_head : nullptr,
@@ -314,6 +316,28 @@ TEST_P(AttentionOn, Windows) {
   }
 }
 
+TEST_P(AttentionOn, Chunks) {
+  for (const KvType type : kKvTypes) {
+    for (const int64_t start : {1, 31, 32, 45}) {
+      check({.head_dimension = 16, .heads = 2, .position = 45, .type = type, .start = start});
+      check({.head_dimension = 8,
+             .heads = 3,
+             .position = 60,
+             .type = type,
+             .rows = 17,
+             .start = start});
+    }
+    for (const int64_t start : {480, 512, 700}) {
+      check({.head_dimension = 16,
+             .heads = 2,
+             .position = 1300,
+             .type = type,
+             .rows = 20,
+             .start = start});
+    }
+  }
+}
+
 TEST_P(AttentionOn, CapsSinksAndShorterValues) {
   for (const int64_t position : {0, 5, 31, 32, 70}) {
     for (const KvType type : kKvTypes) {
@@ -497,6 +521,7 @@ TEST_P(AttentionOn, TheBackendsBitsDoNotDependOnThreadsOrChunks) {
   const Layer layers[] = {
       {{.layer_count = 1, .kv_heads = 1, .head_dimension = 16}, 3},
       {{.layer_count = 1, .kv_heads = 2, .head_dimension = 16, .window = 700}, 10},
+      {{.layer_count = 1, .kv_heads = 1, .head_dimension = 16, .window = 330, .chunked = true}, 6},
       {{.layer_count = 1, .kv_heads = 1, .head_dimension = 24, .value_in_key = 16}, 20}};
   const int64_t positions = slow() ? 560 : 1500;
   for (const Layer& layer : layers) {
