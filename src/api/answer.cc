@@ -94,8 +94,12 @@ OrderedJson completion_logprobs(const std::vector<TokenLogprob>& tokens, int64_t
   return json;
 }
 
-// What `sampler_trace` asks for: a list of stages for each token. The field is ours.
-void add_samplers(const std::vector<std::vector<SamplerReport>>& tokens, OrderedJson& choice) {
+// What `sampler_trace` asks for: what the model's recommendations set, and a list of stages for
+// each token. The fields are ours.
+void add_samplers(const Choice& from, OrderedJson& choice) {
+  if (from.sampling_defaults)
+    choice["sampling_defaults"] = OrderedJson(to_json(*from.sampling_defaults));
+  const std::vector<std::vector<SamplerReport>>& tokens = from.samplers;
   if (tokens.empty()) return;
   OrderedJson& list = choice["samplers"] = OrderedJson::array();
   for (const std::vector<SamplerReport>& token : tokens) {
@@ -164,7 +168,7 @@ OrderedJson AnswerShape::whole(const std::vector<Choice>& choices, const Usage& 
       choice["text"] = choices[i].text;
     }
     choice["logprobs"] = logprobs_json(choices[i].logprobs, 0);
-    add_samplers(choices[i].samplers, choice);
+    add_samplers(choices[i], choice);
     choice["finish_reason"] = choices[i].finish_reason;
     json["choices"].push_back(std::move(choice));
   }
@@ -200,7 +204,7 @@ OrderedJson AnswerShape::text_chunk(size_t index, const Choice& piece, int64_t t
     choice["text"] = piece.text;
   }
   choice["logprobs"] = logprobs_json(piece.logprobs, text_before);
-  add_samplers(piece.samplers, choice);
+  add_samplers(piece, choice);
   choice["finish_reason"] = nullptr;
   return chunk(std::move(choice));
 }

@@ -1,6 +1,7 @@
 // Answers in OpenAI's shapes, whole and in chunks. Private to this module; pure.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,7 @@ struct Choice {
   std::string text;
   std::vector<TokenLogprob> logprobs;                // of the echoed prompt too
   std::vector<std::vector<SamplerReport>> samplers;  // one for each token, when asked for
+  std::optional<std::vector<SamplingDefault>> sampling_defaults;  // with the first of them
   std::string finish_reason;
 };
 

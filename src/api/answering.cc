@@ -82,6 +82,13 @@ class Answering {
     return choice;
   }
 
+  // With the first token's go the recommendations that were followed.
+  void take_samplers(Event& event, size_t index, Choice& choice) {
+    if (event.samplers.empty()) return;
+    choice.samplers.push_back(std::move(event.samplers));
+    if (event.number == 0) choice.sampling_defaults = std::move(accepted_[index].sampling_defaults);
+  }
+
   const Timings* timings_of(const Event& done) const {
     return underway_->streams.size() == 1 ? &done.timings : nullptr;
   }
@@ -106,7 +113,7 @@ class Answering {
         ++usage_.completion_tokens;
         choice.text += event.text;
         if (event.logprob) choice.logprobs.push_back(std::move(*event.logprob));
-        if (!event.samplers.empty()) choice.samplers.push_back(std::move(event.samplers));
+        take_samplers(event, i, choice);
       }
       choices.push_back(std::move(choice));
     }
@@ -162,7 +169,7 @@ class Answering {
       Choice piece;
       piece.text = std::move(event.text);
       if (event.logprob) piece.logprobs.push_back(std::move(*event.logprob));
-      if (!event.samplers.empty()) piece.samplers.push_back(std::move(event.samplers));
+      take_samplers(event, index, piece);
       if (piece.text.empty() && piece.logprobs.empty() && piece.samplers.empty()) continue;
       const int64_t before = characters;
       for (const TokenLogprob& token : piece.logprobs) characters += character_count(token.bytes);

@@ -179,13 +179,20 @@ Outcome<void> parse_lists(const Fields& fields, SamplingParameters& sampling) {
   return {};
 }
 
-Outcome<SamplingParameters> parse_sampling(const Fields& fields, uint64_t default_seed) {
+// `named`: the numbers that the request gives, whatever the model recommends.
+Outcome<SamplingParameters> parse_sampling(const Fields& fields, uint64_t default_seed,
+                                           std::vector<std::string>& named) {
   SamplingParameters sampling;
+  const auto note = [&](const char* name) {
+    if (fields.find(name)) named.emplace_back(name);
+  };
   for (const SamplingNumber& field : sampling_numbers()) {
+    note(field.name);
     double& value = sampling.*field.member;
     SHOAL_ASSIGN(value, fields.number(field.name, value, field.lowest, field.highest));
   }
   for (const SamplingCount& field : sampling_counts()) {
+    note(field.name);
     int64_t& value = sampling.*field.member;
     // -1 is how some clients write "all" for top_k.
     const int64_t lowest = field.member == &SamplingParameters::top_k ? -1 : field.lowest;
@@ -241,7 +248,7 @@ Outcome<GenerateRequest> parse_common(const Fields& fields, uint64_t seed, Quest
     question.include_usage = *include;
   }
   SHOAL_TRY(refuse_unsupported(fields));
-  SHOAL_ASSIGN(request.sampling, parse_sampling(fields, seed));
+  SHOAL_ASSIGN(request.sampling, parse_sampling(fields, seed, request.sampling_named));
   SHOAL_ASSIGN(request.stop, parse_stops(fields));
   SHOAL_ASSIGN(request.ignore_end, fields.boolean("ignore_eos"));
   if (const OrderedJson* tokens = fields.find("stop_token_ids")) {

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <filesystem>
 #include <iostream>
 #include <iterator>
 
@@ -16,6 +17,7 @@
 #include "cli/remote_inspect.h"
 #include "cli/screen.h"
 #include "cli/tokenize.h"
+#include "serve/model_sampling.h"
 #include "store/store.h"
 
 namespace shoal::cli {
@@ -61,6 +63,17 @@ Result<ModelFile> pull(const Common& common, const std::string& model) {
     }
   };
   return store->pull(model, show, &cancel);
+}
+
+// What the catalogue recommends for a model on disk. A file outside of every store is no reason to
+// make one.
+std::vector<SamplingDefault> recommended_for(const Common& common, const std::string& model) {
+  std::error_code ignored;
+  if (!std::filesystem::exists(common.home + "/store.db", ignored)) return {};
+  const Result<std::unique_ptr<Store>> store = Store::open(common.home);
+  const Result<ModelFile> file = store ? (*store)->resolve(model) : std::unexpected(store.error());
+  if (!file) return {};
+  return serve::catalogue_sampling(**store, model, *file).value_or(std::vector<SamplingDefault>());
 }
 
 bool runs(const Common& common, const ModelFile& file) {
@@ -147,7 +160,11 @@ int rm_command(const Common& common, const std::string& model) {
 
 int inspect_model_command(const Common& common, const std::string& model, bool card_only) {
   const Result<std::string> path = path_of(common, model);
-  if (path) return inspect_command(*path, common.json, card_only);
+  if (path) {
+    const auto recommended = card_only ? std::vector<SamplingDefault>()
+                                       : recommended_for(common, model_for_daemon(model));
+    return inspect_command(*path, common.json, card_only, recommended);
+  }
   // Not here: its header is looked at where it lies, unless MODEL is a path.
   if (path.error().code != ErrorCode::kNotFound || model_for_daemon(model).starts_with("/"))
     return report(common, path.error());
@@ -158,7 +175,9 @@ int inspect_model_command(const Common& common, const std::string& model, bool c
   if (!sources) return report(common, sources.error());
   Result<RemoteModel> remote = open_remote(*sources, (*store)->patience());
   if (!remote) return report(common, remote.error());
-  return inspect_opened(std::move(remote->file), common.json, card_only);
+  const auto recommended = serve::catalogue_sampling(**store, model, {});
+  if (!recommended) return report(common, recommended.error());
+  return inspect_opened(std::move(remote->file), common.json, card_only, *recommended);
 }
 
 int perplexity_command(const Common& common, const std::string& model, const std::string& file) {

@@ -243,6 +243,22 @@ std::string model_text(const ModelCard& card) {
   return out;
 }
 
+std::vector<SamplingDefault> recommended(CatalogueDefaults catalogue, const FileSampling& of_file) {
+  return merged({catalogue.begin(), catalogue.end()}, of_file.defaults);
+}
+
+std::string sampling_text(const gguf::File& file, CatalogueDefaults catalogue) {
+  const FileSampling of_file = sampling_of_file(file);
+  const auto defaults = recommended(catalogue, of_file);
+  if (defaults.empty() && of_file.ignored.empty()) return "";
+  std::string out = "\nSampling, where a request says nothing\n";
+  for (const SamplingDefault& one : defaults)
+    out += row(one.name, fmt::format("{} (of the {})", one.value, one.from));
+  for (const std::string& sentence : of_file.ignored)
+    out += fmt::format("  {}\n", wrapped(sentence, kColumns - 2, 2));
+  return out;
+}
+
 std::string tensors_text(const gguf::File& file) {
   size_t name_width = 4;
   for (const gguf::TensorInfo& tensor : file.tensors())
@@ -258,7 +274,7 @@ std::string tensors_text(const gguf::File& file) {
 
 }  // namespace
 
-std::string inspection_text(const gguf::File& file) {
+std::string inspection_text(const gguf::File& file, CatalogueDefaults catalogue) {
   const auto counted = [](size_t count, std::string_view one, std::string_view many) {
     return fmt::format("{} {}", count, count == 1 ? one : many);
   };
@@ -272,6 +288,7 @@ std::string inspection_text(const gguf::File& file) {
   out +=
       card ? model_text(*card)
            : fmt::format("\nNot runnable\n  {}\n", wrapped(card.error().message, kColumns - 2, 2));
+  out += sampling_text(file, catalogue);
   if (!file.tensors().empty()) out += "\nTypes\n";
   for (const TypeTotal& total : totals_by_type(file)) {
     out += row(total.name,
@@ -289,7 +306,7 @@ std::string inspection_text(const gguf::File& file) {
   return out;
 }
 
-Json inspection_json(const gguf::File& file) {
+Json inspection_json(const gguf::File& file, CatalogueDefaults catalogue) {
   Json metadata = Json::array();
   for (const auto& entry : file.metadata()) {
     Json item = {{"key", entry.key},
@@ -317,6 +334,7 @@ Json inspection_json(const gguf::File& file) {
     types.push_back(
         {{"type", total.name}, {"tensor_count", total.tensor_count}, {"bytes", total.bytes}});
   }
+  const FileSampling of_file = sampling_of_file(file);
   const auto card = card_of(file);
   Json memory = nullptr;
   if (card) {
@@ -334,14 +352,18 @@ Json inspection_json(const gguf::File& file) {
           {"types", std::move(types)},
           {"model", card ? to_json(*card) : Json()},
           {"not_runnable", card ? Json() : Json(card.error().message)},
-          {"memory", std::move(memory)}};
+          {"memory", std::move(memory)},
+          {"sampling_defaults", to_json(recommended(catalogue, of_file))},
+          {"sampling_ignored", of_file.ignored}};
 }
 
-int inspect_command(const std::string& path, bool json, bool card_only) {
-  return inspect_opened(gguf::File::open(path), json, card_only);
+int inspect_command(const std::string& path, bool json, bool card_only,
+                    CatalogueDefaults catalogue) {
+  return inspect_opened(gguf::File::open(path), json, card_only, catalogue);
 }
 
-int inspect_opened(const Result<gguf::File>& file, bool json, bool card_only) {
+int inspect_opened(const Result<gguf::File>& file, bool json, bool card_only,
+                   CatalogueDefaults catalogue) {
   const auto failed = [json](const Error& error) {
     if (json) fmt::print("{}\n", dump_json(error_json(error)));
     fmt::print(stderr, "shoal: {}\n", error.message);
@@ -352,8 +374,8 @@ int inspect_opened(const Result<gguf::File>& file, bool json, bool card_only) {
   if (!card && (card_only || card.error().code != ErrorCode::kUnsupported))
     return failed(card.error());
   const std::string text = card_only ? dump_json(to_json(*card)) + "\n"
-                           : json    ? dump_json(inspection_json(*file), 2) + "\n"
-                                     : inspection_text(*file);
+                           : json    ? dump_json(inspection_json(*file, catalogue), 2) + "\n"
+                                     : inspection_text(*file, catalogue);
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
     return failed({ErrorCode::kIo, "cannot write to standard output"});
   }

@@ -20,6 +20,7 @@
 #include "cli/interrupt.h"
 #include "cli/plan_text.h"
 #include "cli/sampler_text.h"
+#include "sampling/defaults.h"
 
 extern char** environ;
 
@@ -122,9 +123,16 @@ struct Answered {
   Json timings;
   double first_token_s = 0;
   Json samplers = Json::array();  // with --verbose: what each left, for every token
+  Json sampling_defaults;         // with --verbose: what the model's recommendations set
 };
 
 void take_samplers(const Json& choice, bool show, Answered& answered) {
+  if (choice.contains("sampling_defaults")) {
+    answered.sampling_defaults = choice["sampling_defaults"];
+    const auto defaults = sampling_defaults_from_json(answered.sampling_defaults);
+    if (show && defaults && !defaults->empty())
+      fmt::print(stderr, "as recommended: {}\n", sampling_defaults_text(*defaults));
+  }
   if (!choice.contains("samplers") || !choice["samplers"].is_array()) return;
   for (const Json& stages : choice["samplers"]) {
     if (show)
@@ -225,7 +233,10 @@ class Session {
       result["text"] = answered->text;
       result["finish_reason"] = answered->finish_reason;
       result["model"] = arguments_.model;
-      if (arguments_.verbose) result["samplers"] = answered->samplers;
+      if (arguments_.verbose) {
+        result["samplers"] = answered->samplers;
+        result["sampling_defaults"] = answered->sampling_defaults;
+      }
       if (instance_.is_object()) result["instance"] = instance_;
       fmt::print("{}\n", dump_json(result, 2));
     } else {

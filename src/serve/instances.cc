@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/units.h"
 #include "serve/child.h"
+#include "serve/model_sampling.h"
 #include "supervise/pair_keys.h"
 
 namespace shoal::serve {
@@ -177,6 +178,10 @@ Task<Result<Placement>> Instances::place_file(Instance& instance) {
     if (!file) co_return std::unexpected(file.error());
   }
   instance.file = *file;
+  const auto recommend = [&] { return catalogue_sampling(store, instance.model, *file); };
+  Result<std::vector<SamplingDefault>> sampling = co_await offload(context_.pool, recommend);
+  if (!sampling) co_return std::unexpected(sampling.error());
+  instance.sampling = std::move(*sampling);
   if (!cards_.contains(file->sha256)) {
     const auto inspect = [&] { return inspect_card(file->path); };
     Result<ModelCard> card = co_await offload(context_.pool, inspect);
@@ -254,6 +259,7 @@ std::vector<ShardReservation> Instances::reservations(const Instance& instance) 
     reservation.order.link_mode = context_.node.link_mode();
     reservation.order.addresses = addresses;
     reservation.order.keys = keys[rank];
+    reservation.order.sampling = instance.sampling;
     reservation.model_name = instance.file.name;
     reservation.coordinator = context_.node.id();
     reservation.holders = holders;

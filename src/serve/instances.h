@@ -26,6 +26,7 @@ struct Instance {
   uint64_t phase_total_bytes = 0;
   uint64_t generation = 0;
   ModelFile file;
+  std::vector<SamplingDefault> sampling;  // as the catalogue recommends
   Plan plan;
   std::string reason;  // why this plan
   bool stopping = false;

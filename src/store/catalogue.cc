@@ -41,14 +41,14 @@ class TableReader {
     }
   }
 
-  void number(const char* key, std::optional<double>& into) {
+  void number(const char* key, double highest, std::optional<double>& into) {
     const toml::node* node = get(key, false);
     if (node == nullptr) return;
     const auto value = node->is_number() ? node->value<double>() : std::nullopt;
-    if (value && *value >= 0 && *value <= 100) {
+    if (value && *value >= 0 && *value <= highest) {
       into = *value;
     } else {
-      refuse(*node, "'{}' must be a number from 0 to 100", key);
+      refuse(*node, "'{}' must be a number from 0 to {}", key, highest);
     }
   }
 
@@ -173,14 +173,14 @@ Result<ModelSource> read_source(const toml::table& table, std::string_view origi
   return std::unexpected(reader.status().error());
 }
 
-Result<SamplingDefaults> read_sampling(const toml::table& table, std::string_view origin,
-                                       const std::string& model) {
+Result<CatalogueSampling> read_sampling(const toml::table& table, std::string_view origin,
+                                        const std::string& model) {
   TableReader reader(table, origin, fmt::format("sampling of '{}'", model));
-  SamplingDefaults sampling;
+  CatalogueSampling sampling;
   uint64_t top_k = 0;
-  reader.number("temperature", sampling.temperature);
-  reader.number("top_p", sampling.top_p);
-  reader.number("min_p", sampling.min_p);
+  reader.number("temperature", 100, sampling.temperature);
+  reader.number("top_p", 1, sampling.top_p);
+  reader.number("min_p", 1, sampling.min_p);
   reader.count("top_k", top_k, false);
   reader.no_other_keys();
   SHOAL_TRY(reader.status());

@@ -37,7 +37,7 @@ struct PackagePartsSource {
 using ModelSource = std::variant<HuggingFaceSource, PackageSource, PackagePartsSource>;
 
 // What the model's authors recommend; absent is absent.
-struct SamplingDefaults {
+struct CatalogueSampling {
   std::optional<double> temperature;
   std::optional<double> top_p;
   std::optional<double> min_p;
@@ -58,7 +58,7 @@ struct CatalogueEntry {
   std::string tool_format;       // how it writes tool calls: "hermes", "llama3", ...; "": none
   std::string reasoning_format;  // how it marks its reasoning: "think", "harmony"; "": none
   bool is_base = false;          // continues text, was not taught to chat
-  SamplingDefaults sampling;
+  CatalogueSampling sampling;
   std::vector<ModelSource> sources;  // in the order to try
 };
 

@@ -126,6 +126,10 @@ Status take_accepted(Fields<Json>& fields, Event& event) {
   for (const Json& one : *logprobs) {
     SHOAL_ASSIGN(event.prompt_logprobs.emplace_back(), logprob_from_json(one, true));
   }
+  SHOAL_ASSIGN(const Json* defaults, fields.member("sampling_defaults"));
+  auto taken = sampling_defaults_from_json(*defaults);
+  if (!taken) return std::unexpected(taken.error().within("event: sampling_defaults"));
+  event.sampling_defaults = std::move(*taken);
   return {};
 }
 
@@ -193,6 +197,7 @@ Json to_json(const Event& event) {
       json["prompt_text"] = event.prompt_text;
       Json& logprobs = json["prompt_logprobs"] = Json::array();
       for (const auto& one : event.prompt_logprobs) logprobs.push_back(logprob_to_json(one, true));
+      json["sampling_defaults"] = to_json(event.sampling_defaults);
       break;
     }
     case Event::Kind::kToken: {

@@ -11,6 +11,7 @@
 
 #include "base/json.h"
 #include "base/result.h"
+#include "sampling/defaults.h"
 #include "sampling/sampler.h"
 
 namespace shoal {
@@ -27,6 +28,7 @@ struct GenerateRequest {
   bool echo = false;        // the prompt's text first; with logprobs, its tokens' log probabilities
   int64_t max_tokens = -1;  // -1: up to the context
   SamplingParameters sampling;
+  std::vector<std::string> sampling_named;  // by the request: the others are the model's to choose
   std::vector<std::string> stop;
   std::vector<int32_t> stop_tokens;
   bool ignore_end = false;  // generate past end-of-turn tokens (benchmarks)
@@ -84,9 +86,11 @@ struct Event {
   std::vector<TokenLogprob> prompt_logprobs;  // kAccepted of an echoed prompt
   std::string prompt_text;                    // kAccepted of an echoed prompt
   int64_t prompt_tokens = 0;                  // kAccepted
-  std::string finish_reason;                  // kDone: "stop", "length"
-  Timings timings;                            // kDone
-  Error error;                                // kError
+  // kAccepted, with sampling.sampler_trace: what the model's recommendations set.
+  std::vector<SamplingDefault> sampling_defaults;
+  std::string finish_reason;  // kDone: "stop", "length"
+  Timings timings;            // kDone
+  Error error;                // kError
 };
 Json to_json(const Event& event);
 Result<Event> event_from_json(const Json& json);

@@ -35,6 +35,7 @@ OrderedJson to_json(const GenerateRequest& request) {
   json["echo"] = request.echo;
   json["max_tokens"] = request.max_tokens;
   json["sampling"] = OrderedJson(to_json(request.sampling));
+  json["sampling_named"] = request.sampling_named;
   json["stop"] = request.stop;
   json["stop_tokens"] = request.stop_tokens;
   json["ignore_end"] = request.ignore_end;
@@ -58,6 +59,7 @@ Result<GenerateRequest> generate_request_from_json(const OrderedJson& json) {
   auto parameters = sampling_from_json(Json(*sampling), 0);
   if (!parameters) return std::unexpected(parameters.error().within("request: sampling"));
   request.sampling = *parameters;
+  SHOAL_TRY(fields.take_list("sampling_named", request.sampling_named));
   SHOAL_TRY(fields.take_list("stop", request.stop));
   SHOAL_TRY(fields.take_list("stop_tokens", request.stop_tokens));
   SHOAL_TRY(check_tokens(request.stop_tokens, "stop_tokens"));

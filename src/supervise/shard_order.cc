@@ -16,7 +16,8 @@ Json to_json(const ShardOrder& order) {
           {"addresses", order.addresses},
           {"keys", std::move(keys)},
           {"threads", order.threads},
-          {"isa", order.isa}};
+          {"isa", order.isa},
+          {"sampling", to_json(order.sampling)}};
 }
 
 namespace {
@@ -71,6 +72,8 @@ Result<ShardOrder> shard_order_from_json(const Json& json) {
   SHOAL_ASSIGN(order.keys, keys_from(keys));
   SHOAL_ASSIGN(order.threads, json_field<int>(json, "threads"));
   SHOAL_ASSIGN(order.isa, json_field<std::string>(json, "isa"));
+  SHOAL_ASSIGN(const Json sampling, json_field<Json>(json, "sampling"));
+  SHOAL_ASSIGN(order.sampling, sampling_defaults_from_json(sampling));
   const size_t ranks = order.plan.ranks.size();
   if (order.rank < 0 || static_cast<size_t>(order.rank) >= ranks ||
       order.addresses.size() != ranks || order.keys.size() != ranks || order.threads < 1) {

@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "base/result.h"
 #include "placement/placement.h"
+#include "sampling/defaults.h"
 #include "transport/link.h"
 
 namespace shoal {
@@ -25,7 +26,8 @@ struct ShardOrder {
       addresses;            // per rank: where its node's port may be reached
   std::vector<Bytes> keys;  // per rank: of the pair (this rank, that rank); empty for itself
   int threads = 1;
-  std::string isa;  // "" for the best
+  std::string isa;                        // "" for the best
+  std::vector<SamplingDefault> sampling;  // as the catalogue recommends; used by the lead
 };
 Json to_json(const ShardOrder& order);
 Result<ShardOrder> shard_order_from_json(const Json& json);

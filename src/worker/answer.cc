@@ -52,6 +52,7 @@ void Answer::accept_prompt() {
   Event event;
   event.kind = Event::Kind::kAccepted;
   event.prompt_tokens = static_cast<int64_t>(prepared_.prompt.size());
+  if (prepared_.request.sampling.sampler_trace > 0) event.sampling_defaults = prepared_.defaults;
   if (prepared_.request.echo) {
     event.prompt_text = tokenizer_->decode(prepared_.prompt, true);
     event.prompt_logprobs = std::move(prompt_logprobs_);

@@ -4,14 +4,20 @@
 
 namespace shoal {
 
-Result<Intake> Intake::create(const gguf::File& file, int64_t context) {
+Result<Intake> Intake::create(const gguf::File& file, int64_t context,
+                              std::vector<SamplingDefault> catalogue) {
   SHOAL_ASSIGN(Tokenizer tokenizer, Tokenizer::from_gguf(file));
   SHOAL_ASSIGN(std::optional<ChatTemplate> chat_template, ChatTemplate::from_gguf(file));
   if (chat_template && !chat_template->default_name().empty()) {
     log::info("the model brings no chat template; that of {} is used, by its special tokens",
               chat_template->default_name());
   }
-  return Intake(std::move(tokenizer), std::move(chat_template), context);
+  const FileSampling of_file = sampling_of_file(file);
+  for (const std::string& sentence : of_file.ignored) log::warn("{}", sentence);
+  // The catalogue first: a person can read and change it (HOME/catalogue.toml), a file stays as it
+  // was converted.
+  return Intake(std::move(tokenizer), std::move(chat_template), context,
+                merged(std::move(catalogue), of_file.defaults));
 }
 
 Result<std::vector<int32_t>> Intake::tokenise(const GenerateRequest& request) const {
@@ -71,6 +77,7 @@ Result<PreparedRequest> Intake::prepare(uint64_t id, GenerateRequest request) co
                 "the prompt is empty; give at least one character or token");
   }
   SHOAL_TRY(check_bias(request.sampling.logit_bias));
+  prepared.defaults = apply(defaults_, request.sampling_named, request.sampling);
   prepared.request = std::move(request);
   return prepared;
 }

@@ -131,7 +131,7 @@ Status serve_shard(Channel& daemon, Inboxes& inboxes) {
   SHOAL_ASSIGN(Shard shard, form_shard(order, inboxes.links, daemon));
   std::optional<Intake> intake;
   if (order.rank == 0) {
-    SHOAL_ASSIGN(intake, Intake::create(shard.file, order.plan.context));
+    SHOAL_ASSIGN(intake, Intake::create(shard.file, order.plan.context, order.sampling));
   }
   (void)daemon.send({{"type", "ready"}, {"stats", to_json(shard_stats(shard))}});
   return order.rank == 0 ? lead(shard, order, *intake, inboxes, daemon) : follow(shard, daemon);

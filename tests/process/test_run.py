@@ -8,8 +8,20 @@ import subprocess
 import time
 import unittest
 
-from local_nodes import SHOAL, shoal
-from support import MODEL, MODEL_FILE, WithNodes
+from local_nodes import SHOAL, Node, shoal
+from support import MODEL, MODEL_FILE, WithNodes, ask
+
+
+OWN_CATALOGUE = """
+version = 1
+[[model]]
+name = "smollm2:135m"
+file = "SmolLM2-135M-Instruct.Q4_1.gguf"
+sha256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+size_bytes = 98_362_432
+sampling = { temperature = 0.3, top_k = 1 }
+source = [{ kind = "huggingface", repo = "a/b", file = "SmolLM2-135M-Instruct.Q4_1.gguf" }]
+"""
 
 
 class Terminal:
@@ -58,7 +70,7 @@ class Run(WithNodes):
 
     def test_the_same_seed_gives_the_same_answer(self):
         home = self.home_with_model("seeded")
-        run = lambda seed: json.loads(shoal("run", MODEL, "Tell me something.", "--seed", seed, "-n", "24", "--json", home=home))["text"]
+        run = lambda seed: json.loads(shoal("run", MODEL, "Tell me something.", "--seed", seed, "--temperature", 1, "-n", "24", "--json", home=home))["text"]
         self.assertEqual(run(7), run(7))
         self.assertNotEqual(run(7), run(8))
 
@@ -71,13 +83,43 @@ class Run(WithNodes):
         self.assertNotIn("samplers", plain)
         self.assertEqual(len(seen["samplers"]), seen["output_tokens"])
         for stages in seen["samplers"]:
-            self.assertEqual([s["name"] for s in stages], ["model", "penalties", "top_k", "xtc", "draw"])
+            self.assertEqual([s["name"] for s in stages], ["model", "penalties", "top_k", "top_p", "xtc", "temperature", "draw"])
             self.assertEqual(stages[2]["kept"], 40)
         shown = subprocess.run([SHOAL, *map(str, ask), "--verbose", "--home", home], capture_output=True, text=True, timeout=120)
         self.assertEqual(shown.stdout.strip(), seen["text"].strip())
         self.assertIn("  top_k            40  ", shown.stderr)
         reported = [line for line in shown.stderr.splitlines() if line.startswith(("token ", "  "))]
         self.assertLessEqual(max(map(len, reported)), 80)
+
+    def test_the_models_defaults_hold_where_a_request_is_silent(self):
+        home = self.home_with_model("defaults")
+        (home / "catalogue.toml").write_text(OWN_CATALOGUE)
+        node = Node(home, "127.0.0.2")
+        self.nodes.append(node)
+        defaults = lambda answer: {one["name"]: (one["value"], one["from"]) for one in answer["choices"][0]["sampling_defaults"]}
+        text = lambda answer: answer["choices"][0].get("text") or answer["choices"][0]["message"]["content"]
+        said = {"role": "user", "content": "Tell me something."}
+        traced = {"model": MODEL, "max_tokens": 12, "sampler_trace": 1}
+        for path, question in (("/v1/chat/completions", {"messages": [said]}), ("/v1/completions", {"prompt": "Once upon a time"})):
+            asked = lambda **fields: ask(node, {**traced, **question, **fields}, path)[1]
+            silent, other_seed = asked(seed=1), asked(seed=2)
+            self.assertEqual(defaults(silent), {"temperature": (0.3, "catalogue"), "top_k": (1, "catalogue")})
+            self.assertEqual([s["name"] for s in silent["choices"][0]["samplers"][0]], ["model", "top_k", "temperature", "draw"])
+            self.assertEqual(text(silent), text(other_seed))  # one candidate is left: the seed has nothing to choose
+            greedy = asked(temperature=0)
+            self.assertEqual(defaults(greedy), {})
+            self.assertEqual(text(greedy), text(silent))
+            named = [asked(seed=seed, temperature=1.5, top_k=0) for seed in (1, 2)]
+            self.assertEqual(defaults(named[0]), {})
+            self.assertNotEqual(text(named[0]), text(named[1]))  # what a request names wins
+        run = json.loads(shoal("run", MODEL, "Tell me something.", "-n", "4", "--top-k", 5, "--verbose", "--json", home=home))
+        self.assertEqual(run["sampling_defaults"], [{"name": "temperature", "value": 0.3, "from": "catalogue"}])
+        shown = subprocess.run([SHOAL, "run", MODEL, "Hello", "-n", "2", "--verbose", "--home", home], capture_output=True, text=True, timeout=120)
+        self.assertIn("as recommended: temperature 0.3, top_k 1 (catalogue)", shown.stderr)
+        by_path = json.loads(shoal("run", MODEL_FILE, "Hello", "-n", "2", "--verbose", "--json", home=home))  # found by its checksum
+        self.assertEqual([one["name"] for one in by_path["sampling_defaults"]], ["temperature", "top_k"])
+        inspected = json.loads(shoal("inspect", MODEL, "--json", home=home))
+        self.assertEqual([one["value"] for one in inspected["sampling_defaults"]], [0.3, 1])
 
     def test_a_chat(self):
         home = self.home_with_model("chat")

@@ -88,6 +88,18 @@ TEST_F(ApiTest, SamplingFieldsReachTheBackend) {
   EXPECT_NE(backend_.requests[1].sampling.seed, backend_.requests[2].sampling.seed);
 }
 
+TEST_F(ApiTest, WhatARequestNamesIsToldApartFromWhatItLeavesToTheModel) {
+  chat(R"("temperature":1,"top_k":0,"min_p":null,"seed":1)");
+  chat();
+  post("/v1/completions", R"({"model":"m","prompt":"x","repeat_penalty":1,"repeat_last_n":64})");
+  ASSERT_EQ(backend_.requests.size(), 3u);
+  EXPECT_EQ(backend_.requests[0].sampling_named, (std::vector<std::string>{"temperature", "top_k"}))
+      << "the values of no default are named too; null is not";
+  EXPECT_TRUE(backend_.requests[1].sampling_named.empty());
+  EXPECT_EQ(backend_.requests[2].sampling_named,
+            (std::vector<std::string>{"repeat_penalty", "repeat_last_n"}));
+}
+
 TEST_F(ApiTest, EverySamplingFieldReachesTheBackend) {
   ASSERT_EQ(
       chat(
@@ -132,14 +144,20 @@ TEST_F(ApiTest, EverySamplingFieldReachesTheBackend) {
 TEST_F(ApiTest, WhatSamplersLeftComesWithTheTokenWhenAskedFor) {
   Event event = token(0, "");
   event.samplers = {{"model", 50, {{7, "\xc3", 0.5, 0.5}}}, {"top_k", 1, {{7, "x", 0.5, 1}}}};
-  backend_.scripts = {{accepted(1), event, token(1, "b"), done("stop")}};
+  Event first = accepted(1);
+  first.sampling_defaults = {{"temperature", 0.2, "catalogue"}};
+  backend_.scripts = {{first, event, token(1, "b"), done("stop")}};
   const Json whole = json(chat())["choices"][0];
   ASSERT_EQ(whole["samplers"].size(), 1u);
+  EXPECT_EQ(whole["sampling_defaults"],
+            Json::parse(R"([{"name":"temperature","value":0.2,"from":"catalogue"}])"));
   EXPECT_EQ(whole["samplers"][0][0]["best"][0]["token"], "bytes:\\xc3");
   EXPECT_EQ(whole["samplers"][0][1], Json::parse(R"({"name":"top_k","kept":1,
                             "best":[{"token":"x","id":7,"before":0.5,"after":1.0}]})"));
   const auto list = chunks(chat(R"("stream":true)"));
   EXPECT_EQ(list[1]["choices"][0]["samplers"], whole["samplers"]);
+  EXPECT_EQ(list[1]["choices"][0]["sampling_defaults"], whole["sampling_defaults"]);
+  EXPECT_FALSE(list[2]["choices"][0].contains("sampling_defaults"));
   EXPECT_FALSE(list[2]["choices"][0].contains("samplers"));
 }
 

@@ -72,6 +72,28 @@ TEST(Inspect, NothingInAFileDrivesTheTerminal) {
   EXPECT_THAT(text, HasSubstr(" \\xe2\\x80\\xae\\xff \xc3\xa9 \\xed\\xa0\\x80\\n\n"));
 }
 
+TEST(Inspect, WhatIsRecommendedForSamplingIsShownWithItsSource) {
+  TinyLlama model;
+  EXPECT_THAT(text_of(model.bytes()), testing::Not(HasSubstr("Sampling")));
+  model.more = [](gguf::GgufWriter& writer) {
+    writer.add("general.sampling.temp", 0.6F)
+        .add("general.sampling.top_k", 20)
+        .add("general.sampling.mirostat", 2);
+  };
+  const std::string bytes = model.bytes();
+  const auto file = gguf::File::parse(as_bytes(bytes), "m.gguf");
+  ASSERT_TRUE(file) << file.error().message;
+  const std::vector<SamplingDefault> catalogue = {{"temperature", 0.2, "catalogue"}};
+  const std::string text = inspection_text(*file, catalogue);
+  EXPECT_THAT(text, HasSubstr("0.2 (of the catalogue)\n"));
+  EXPECT_THAT(text, HasSubstr("20 (of the file)\n"));
+  EXPECT_THAT(text, HasSubstr("\"general.sampling.mirostat\" is not used"));
+  EXPECT_THAT(inspection_text(*file), HasSubstr("0.6 (of the file)\n"));
+  const Json json = inspection_json(*file, catalogue);
+  EXPECT_EQ(json["sampling_defaults"].size(), 2u);
+  EXPECT_EQ(json["sampling_ignored"].size(), 1u);
+}
+
 TEST(Inspect, AFileThatCannotBeRunIsShownWithTheReason) {
   const std::string bytes =
       gguf::GgufWriter().add("general.architecture", "mamba").add("x.y", 7u).finish();

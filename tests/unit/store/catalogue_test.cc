@@ -154,6 +154,7 @@ TEST(Catalogue, NamesTheLineOfWhatIsWrong) {
       {with("file = \"big.gguf\"\n", ""), "a package needs 'file' and 'sha256'"},
       {with("file = \"sub/big.gguf\", ", ""), "a source without 'file' needs 'quantisation'"},
       {with("\"pypi\"", "\"pypi_parts\""), "the field 'parts' is missing"},
+      {with("top_p = 1 ", "top_p = 90 "), "'top_p' must be a number from 0 to 1"},
       {with("temperature = 0.7", "temperature = \"hot\""),
        "line 11: sampling of 'big:7b': 'temperature'"},
       {with("version = \"1.0\"", "version = 1.0"), "'version' must be text"},

@@ -35,6 +35,7 @@ GenerateRequest full_request() {
   request.sampling.logit_bias = {{5, -INFINITY}, {6, 0.1F}};
   request.sampling.samplers = {Sampler::kXtc, Sampler::kTemperature};
   request.sampling.sampler_trace = 5;
+  request.sampling_named = {"temperature", "repeat_penalty"};
   request.stop = {"\n\n", "END"};
   request.stop_tokens = {2};
   request.ignore_end = true;
@@ -56,6 +57,7 @@ TEST(RequestJson, ComesBackAsItWent) {
   EXPECT_EQ(back->sampling.logit_bias[1].bias, 0.1F);
   EXPECT_EQ(back->sampling.samplers, request.sampling.samplers);
   EXPECT_EQ(back->sampling.sampler_trace, 5);
+  EXPECT_EQ(back->sampling_named, request.sampling_named);
   EXPECT_EQ(back->prompt_tokens, request.prompt_tokens);
   EXPECT_EQ(back->max_tokens, 77);
   const GenerateRequest nothing;
@@ -105,6 +107,21 @@ TEST(RequestJson, ValuesOutOfRangeAreNamed) {
   for (const char* text : {"null", "[]", "1", "\"x\""}) {
     EXPECT_FALSE(generate_request_from_json(OrderedJson::parse(text))) << text;
   }
+}
+
+TEST(EventJson, WhatTheModelRecommendedComesBackAsItWent) {
+  Event event;
+  event.kind = Event::Kind::kAccepted;
+  event.sampling_defaults = {{"temperature", 0.2, "catalogue"}, {"top_k", 20, "file"}};
+  const Json json = to_json(event);
+  const auto back = event_from_json(through_text(json));
+  ASSERT_TRUE(back) << back.error().message;
+  EXPECT_EQ(back->sampling_defaults, event.sampling_defaults);
+  Json bad = json;
+  bad["sampling_defaults"][0]["value"] = "warm";
+  const auto refused = event_from_json(bad);
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, HasSubstr("sampling_defaults"));
 }
 
 TEST(EventJson, WhatSamplersLeftComesBackAsItWent) {
