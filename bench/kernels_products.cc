@@ -1,6 +1,6 @@
 // y = W x over a matrix that no cache holds (decode), and over one that the caches do (cached, with
-// 1 and with 64 rows of input), for every element type. "of_probe" is the share of the read
-// bandwidth that the same threads reach by reading alone, measured just before.
+// 1 and with 256 rows of input, a step of prefill), for every element type. "of_probe" is the share
+// of the read bandwidth that the same threads reach by reading alone, measured just before.
 //
 //   bench_kernels_products [--benchmark_filter=decode/Q4_0]     SHOAL_ISA chooses the instruction
 //   set.
@@ -167,7 +167,7 @@ int main(int argc, char** argv) {
           ->MinTime(0.3);
       benchmark::RegisterBenchmark(("cached/" + suffix).c_str(), cached, type, threads)
           ->Arg(1)
-          ->Arg(64)
+          ->Arg(256)
           ->UseRealTime()
           ->Unit(benchmark::kMillisecond)
           ->MinTime(0.2);

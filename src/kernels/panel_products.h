@@ -184,6 +184,22 @@ struct Panels {
   }
 };
 
+// M rows of input and their sums wait in the second cache.
+template <int M>
+static inline void fetch_rows(const ColumnPiece& piece, const InputRows& input, int64_t row,
+                              const float* sums, int64_t stride) {
+  for (int m = 0; m < M; ++m) {
+    const int64_t block = (row + m) * input.block_stride + piece.first / kSubBlock;
+    const int8_t* codes = input.codes + block * kCodeBytes;
+    for (int line = 0; line < kPieceColumns / kSubBlock; ++line)
+      __builtin_prefetch(codes + kCodeBytes * line, 0, 3);
+    __builtin_prefetch(input.blocks + block, 0, 3);
+    __builtin_prefetch(input.blocks + block + 4, 0, 3);
+    __builtin_prefetch(sums + m * stride, 1, 3);
+    __builtin_prefetch(sums + m * stride + 16, 1, 3);
+  }
+}
+
 // The rows of input from `row` to `end` of a block that begins at `first`, M at once, what is left
 // of them fewer.
 template <class P, int U, int M>
@@ -196,6 +212,8 @@ static void panel_rows(const Panel* panels, const ColumnPiece& piece, const Inpu
       rows.codes[m] = input.codes + block * kCodeBytes;
       rows.blocks[m] = input.blocks + block;
     }
+    if (row + 2 * M <= end)
+      fetch_rows<M>(piece, input, row + M, sums + (row + M - first) * stride, stride);
     P::template times<U, M>(panels, piece.count, rows, sums + (row - first) * stride, stride);
   }
   if constexpr (M > 1) {
