@@ -1,5 +1,5 @@
 // y = W x over a matrix that no cache holds (decode), and over one that the caches do (cached, with
-// 1 and with 256 rows of input, a step of prefill), for every element type. "of_probe" is the share
+// 1, 8 and 256 rows of input, a step of prefill), for every element type. "of_probe" is the share
 // of the read bandwidth that the same threads reach by reading alone, measured just before.
 //
 //   bench_kernels_products [--benchmark_filter=decode/Q4_0]     SHOAL_ISA chooses the instruction
@@ -161,12 +161,13 @@ int main(int argc, char** argv) {
       const std::string suffix = name + "/threads:" + std::to_string(threads);
       benchmark::RegisterBenchmark(("decode/" + suffix).c_str(), decode, type, threads)
           ->Arg(1)
-          ->Arg(4)
+          ->Arg(8)
           ->UseRealTime()
           ->Unit(benchmark::kMillisecond)
           ->MinTime(0.3);
       benchmark::RegisterBenchmark(("cached/" + suffix).c_str(), cached, type, threads)
           ->Arg(1)
+          ->Arg(8)
           ->Arg(256)
           ->UseRealTime()
           ->Unit(benchmark::kMillisecond)

@@ -19,6 +19,7 @@ namespace shoal::kernels {
 
 inline constexpr int kBlockUnits = 16;
 inline constexpr int kBlockRows = 256;
+inline constexpr int64_t kStreamedRows = 32;
 
 // One piece of 16 rows, unpacked.
 struct alignas(64) Panel {
@@ -44,7 +45,10 @@ struct Panels {
 
   static void unpack(const uint8_t* p, int64_t columns, Panel& panel) {
     const PieceOffsets at = piece_offsets(kType, columns);
-    for (int64_t b = 0; b < columns / kSubBlock; ++b) {
+    const int64_t n = columns / kSubBlock;
+    const int64_t share = (at.total / n + 63) / 64 * 64;
+    for (int64_t b = 0; b < n; ++b) {
+      fetch_lines(p + kFetchBytes / kUnits + b * share, share);
       for (int part = 0; part < V::kParts; ++part) unpack_sub_block(p, at, columns, b, part, panel);
     }
     if constexpr (!kFloatScaled<kType>) {
@@ -200,25 +204,35 @@ static inline void fetch_rows(const ColumnPiece& piece, const InputRows& input, 
   }
 }
 
-// The rows of input from `row` to `end` of a block that begins at `first`, M at once, what is left
-// of them fewer.
+// `count` rows of input, at most M.
 template <class P, int U, int M>
-static void panel_rows(const Panel* panels, const ColumnPiece& piece, const InputRows& input,
-                       int64_t first, int64_t row, int64_t end, float* sums, int64_t stride) {
-  for (; row + M <= end; row += M) {
-    Rows<M> rows;
-    for (int m = 0; m < M; ++m) {
-      const int64_t block = (row + m) * input.block_stride + piece.first / kSubBlock;
-      rows.codes[m] = input.codes + block * kCodeBytes;
-      rows.blocks[m] = input.blocks + block;
-    }
-    if (row + 2 * M <= end)
-      fetch_rows<M>(piece, input, row + M, sums + (row + M - first) * stride, stride);
-    P::template times<U, M>(panels, piece.count, rows, sums + (row - first) * stride, stride);
-  }
+static void some_rows(const Panel* panels, const ColumnPiece& piece, const InputRows& input,
+                      int64_t row, int64_t count, float* sums, int64_t stride) {
   if constexpr (M > 1) {
-    constexpr int kFewer = M == 6 ? 4 : M / 2;
-    panel_rows<P, U, kFewer>(panels, piece, input, first, row, end, sums, stride);
+    if (count < M) return some_rows<P, U, M - 1>(panels, piece, input, row, count, sums, stride);
+  }
+  Rows<M> rows;
+  for (int m = 0; m < M; ++m) {
+    const int64_t block = (row + m) * input.block_stride + piece.first / kSubBlock;
+    rows.codes[m] = input.codes + block * kCodeBytes;
+    rows.blocks[m] = input.blocks + block;
+  }
+  P::template times<U, M>(panels, piece.count, rows, sums, stride);
+}
+
+// The rows of input from `row` to `end`, in blocks of P::kRows; what is not whole blocks in equal
+// parts: few rows at once leave the multipliers waiting for their own sums.
+template <class P, int U>
+static void panel_rows(const Panel* panels, const ColumnPiece& piece, const InputRows& input,
+                       int64_t row, int64_t end, float* sums, int64_t stride) {
+  while (row < end) {
+    const int64_t left = end - row, blocks = (left + P::kRows - 1) / P::kRows;
+    const int64_t count = blocks > 2 ? P::kRows : (left + blocks - 1) / blocks;
+    if (left >= 2 * P::kRows)
+      fetch_rows<P::kRows>(piece, input, row + count, sums + count * stride, stride);
+    some_rows<P, U, P::kRows>(panels, piece, input, row, count, sums, stride);
+    row += count;
+    sums += count * stride;
   }
 }
 
@@ -239,12 +253,8 @@ static void times_block(const MatrixView& matrix, const InputRows& input, int64_
       float* sums = scratch.sums[0] + (first - unit) * kGroupRows;
       for (int64_t u = 0; u < P::kUnits && u < left; ++u)
         P::unpack(bytes + u * matrix.unit_bytes, piece.count, scratch.panels[u]);
-      if (left >= P::kUnits) {
-        panel_rows<P, P::kUnits, P::kRows>(scratch.panels, piece, input, row, row, row_end, sums,
-                                           kStride);
-      } else {
-        panel_rows<P, 1, P::kRows>(scratch.panels, piece, input, row, row, row_end, sums, kStride);
-      }
+      const auto multiply = left >= P::kUnits ? panel_rows<P, P::kUnits> : panel_rows<P, 1>;
+      multiply(scratch.panels, piece, input, row, row_end, sums, kStride);
     }
     offset += piece_offsets(kType, piece.count).total;
   }
@@ -262,8 +272,10 @@ static void panel_product(const MatrixView& matrix, const InputRows& input, int6
                           int64_t out_stride) {
   for (int64_t row = 0; row < input_rows; row += kBlockRows) {
     const int64_t row_end = row + kBlockRows < input_rows ? row + kBlockRows : input_rows;
-    for (int64_t unit = unit_begin; unit < unit_end; unit += kBlockUnits) {
-      const int64_t last = unit + kBlockUnits < unit_end ? unit + kBlockUnits : unit_end;
+    // Few rows are bound by memory, which likes streams: then a unit's pieces follow one another.
+    const int64_t units = row_end - row < kStreamedRows ? Panels<V, kType>::kUnits : kBlockUnits;
+    for (int64_t unit = unit_begin; unit < unit_end; unit += units) {
+      const int64_t last = unit + units < unit_end ? unit + units : unit_end;
       times_block<V, kType>(matrix, input, row, row_end, unit, last,
                             *static_cast<PanelScratch*>(scratch), out, out_stride);
     }

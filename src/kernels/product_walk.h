@@ -31,6 +31,10 @@ struct Rows {
   const BlockSums* blocks[M];
 };
 
+static inline void fetch_lines(const uint8_t* begin, int64_t bytes) {
+  for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(begin + line, 0, 3);
+}
+
 static inline void store_group(const MatrixView& matrix, int64_t group, const float* sums,
                                bool paired, float* out) {
   float values[kGroupRows];
@@ -61,10 +65,7 @@ static void times_group(const MatrixView& matrix, const InputRows& input, int64_
     const int64_t n = (piece.count + kSubBlock - 1) / kSubBlock;
     const int64_t share = (at.total / n + 63) / 64 * 64;
     for (int64_t b = 0; b < n; ++b) {
-      if constexpr (kFetch) {
-        const uint8_t* ahead = p + kFetchBytes + b * share;
-        for (int64_t line = 0; line < share; line += 64) __builtin_prefetch(ahead + line, 0, 3);
-      }
+      if constexpr (kFetch) fetch_lines(p + kFetchBytes + b * share, share);
       Format::template sub_block<M>(p, at, piece.count, b, rows, state);
     }
     Format::template finish<M>(p, at, piece.count, rows, state);
