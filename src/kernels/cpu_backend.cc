@@ -16,6 +16,7 @@
 #include "kernels/operation_profile.h"
 #include "kernels/program_check.h"
 #include "kernels/rope_table.h"
+#include "kernels/unit_claims.h"
 #include "kernels/weight_store.h"
 
 namespace shoal {
@@ -25,6 +26,8 @@ using namespace kernels;
 
 // Under so many elementary steps the caller computes alone: waking the others costs as much.
 constexpr int64_t kInlineWork = 8192;
+// From so many rows of input on, products are bound by arithmetic.
+constexpr int64_t kManyRows = 16;
 
 class CpuBackend final : public Backend {
  public:
@@ -104,6 +107,8 @@ class CpuBackend final : public Backend {
   Status execute(const Gather& op, const StepBatch& batch);
 
   InputRows project_input(const Project& op, int64_t rows);
+  void project(const Project::Output& output, const InputRows& input, int64_t count, int64_t begin,
+               int64_t end, int thread);
   uint8_t* product_scratch(int thread) const {
     return product_scratch_.data() + thread * kProductScratchBytes;
   }
@@ -401,27 +406,41 @@ Status CpuBackend::execute(const Project& op, const StepBatch& batch) {
   const int64_t count = row_count(op.in, batch);
   if (count == 0) return {};
   const InputRows input = project_input(op, count);
+  int64_t units = 0;  // of all outputs, one after the other
+  for (const Project::Output& output : op.outputs) units += matrix(output.weight).unit_count();
   const int64_t threads = pool_.thread_count();
+  // A piece is long enough for a stream from memory to pay, or for a block of panels.
+  const int64_t piece = std::max<int64_t>(count < kManyRows ? 4 : 16, units / (32 * threads));
+  UnitClaims claims(units, piece, threads);
   const auto job = [&](int index) {
-    for (const Project::Output& output : op.outputs) {
-      const PackedMatrix& weight = matrix(output.weight);
-      const int64_t units = weight.unit_count();
-      const int64_t begin = units * index / threads, end = units * (index + 1) / threads;
-      if (begin == end) continue;
-      const int64_t columns = width(output.out);
-      kernels_.product(weight.view.type)(weight.view, input, count, begin, end,
-                                         product_scratch(index), buffer(output.out), columns);
-      if (!output.bias) continue;
-      const float* bias = vector(*output.bias).data();
-      const int64_t last = std::min(end * kernels_.row_unit, columns);
-      for (int64_t r = 0; r < count; ++r) {
-        float* out = row(output.out, r);
-        for (int64_t c = begin * kernels_.row_unit; c < last; ++c) out[c] += bias[c];
+    claims.take(index, [&](int64_t begin, int64_t end) {
+      for (const Project::Output& output : op.outputs) {
+        const int64_t held = matrix(output.weight).unit_count();
+        if (begin < held && end > 0)
+          project(output, input, count, std::max<int64_t>(begin, 0), std::min(end, held), index);
+        begin -= held;
+        end -= held;
       }
-    }
+    });
   };
   pool_.run(std::ref(job));
   return {};
+}
+
+// Units [begin, end) of one output, for all rows.
+void CpuBackend::project(const Project::Output& output, const InputRows& input, int64_t count,
+                         int64_t begin, int64_t end, int thread) {
+  const MatrixView& weight = matrix(output.weight).view;
+  const int64_t columns = width(output.out);
+  kernels_.product(weight.type)(weight, input, count, begin, end, product_scratch(thread),
+                                buffer(output.out), columns);
+  if (!output.bias) return;
+  const float* bias = vector(*output.bias).data();
+  const int64_t last = std::min(end * kernels_.row_unit, columns);
+  for (int64_t r = 0; r < count; ++r) {
+    float* out = row(output.out, r);
+    for (int64_t c = begin * kernels_.row_unit; c < last; ++c) out[c] += bias[c];
+  }
 }
 
 // Every part has codes of its own.
