@@ -16,7 +16,8 @@ using Doubles = double __attribute__((vector_size(8 * kLanes)));
 using Words = int64_t __attribute__((vector_size(8 * kLanes)));
 using Floats = float __attribute__((vector_size(4 * kLanes)));
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && \
+    !defined(__SANITIZE_THREAD__)  // which is not ready when clones are chosen
 #define SHOAL_BEST_VECTORS __attribute__((target_clones("avx512f", "avx2", "default")))
 #else
 #define SHOAL_BEST_VECTORS
