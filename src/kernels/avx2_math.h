@@ -64,8 +64,7 @@ static inline float add_lanes(__m256 x) {
   return _mm_cvtss_f32(_mm_add_ss(four, _mm_movehdup_ps(four)));
 }
 
-// Rows of eight floats, `in_stride`
-// apart, of which `count` are there, become columns.
+// Rows of eight floats, `in_stride` apart, of which `count` are there, become columns.
 static inline void transpose8(const float* in, int64_t in_stride, int64_t count, float* out,
                               int64_t out_stride) {
   __m256 r[8], pairs[8], fours[8];

@@ -192,13 +192,12 @@ struct Panels {
 template <int M>
 static inline void fetch_rows(const ColumnPiece& piece, const InputRows& input, int64_t row,
                               const float* sums, int64_t stride) {
+  const Rows<M> rows = rows_at<M>(input, row, piece);
   for (int m = 0; m < M; ++m) {
-    const int64_t block = (row + m) * input.block_stride + piece.first / kSubBlock;
-    const int8_t* codes = input.codes + block * kCodeBytes;
     for (int line = 0; line < kPieceColumns / kSubBlock; ++line)
-      __builtin_prefetch(codes + kCodeBytes * line, 0, 3);
-    __builtin_prefetch(input.blocks + block, 0, 3);
-    __builtin_prefetch(input.blocks + block + 4, 0, 3);
+      __builtin_prefetch(rows.codes[m] + kCodeBytes * line, 0, 3);
+    __builtin_prefetch(rows.blocks[m], 0, 3);
+    __builtin_prefetch(rows.blocks[m] + 4, 0, 3);
     __builtin_prefetch(sums + m * stride, 1, 3);
     __builtin_prefetch(sums + m * stride + 16, 1, 3);
   }
@@ -211,13 +210,7 @@ static void some_rows(const Panel* panels, const ColumnPiece& piece, const Input
   if constexpr (M > 1) {
     if (count < M) return some_rows<P, U, M - 1>(panels, piece, input, row, count, sums, stride);
   }
-  Rows<M> rows;
-  for (int m = 0; m < M; ++m) {
-    const int64_t block = (row + m) * input.block_stride + piece.first / kSubBlock;
-    rows.codes[m] = input.codes + block * kCodeBytes;
-    rows.blocks[m] = input.blocks + block;
-  }
-  P::template times<U, M>(panels, piece.count, rows, sums, stride);
+  P::template times<U, M>(panels, piece.count, rows_at<M>(input, row, piece), sums, stride);
 }
 
 // The rows of input from `row` to `end`, in blocks of P::kRows; what is not whole blocks in equal

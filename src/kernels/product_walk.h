@@ -31,6 +31,19 @@ struct Rows {
   const BlockSums* blocks[M];
 };
 
+template <int M>
+static inline Rows<M> rows_at(const InputRows& input, int64_t first_row, const ColumnPiece& piece) {
+  Rows<M> rows;
+  for (int m = 0; m < M; ++m) {
+    const int64_t row = first_row + m;
+    const int64_t block = row * input.block_stride + piece.first / kSubBlock;
+    rows.x[m] = input.values + row * input.value_stride + piece.first;
+    rows.codes[m] = input.codes + block * kCodeBytes;
+    rows.blocks[m] = input.blocks + block;
+  }
+  return rows;
+}
+
 static inline void fetch_lines(const uint8_t* begin, int64_t bytes) {
   for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(begin + line, 0, 3);
 }
@@ -53,14 +66,7 @@ static void times_group(const MatrixView& matrix, const InputRows& input, int64_
   const uint8_t* p = matrix.bytes + group * matrix.unit_bytes;
   for (int64_t i = 0; i < matrix.piece_count; ++i) {
     const ColumnPiece& piece = matrix.pieces[i];
-    Rows<M> rows;
-    for (int m = 0; m < M; ++m) {
-      const int64_t row = first_row + m;
-      const int64_t block = row * input.block_stride + piece.first / kSubBlock;
-      rows.x[m] = input.values + row * input.value_stride + piece.first;
-      rows.codes[m] = input.codes + block * kCodeBytes;
-      rows.blocks[m] = input.blocks + block;
-    }
+    const Rows<M> rows = rows_at<M>(input, first_row, piece);
     const PieceOffsets at = piece_offsets(Format::kType, piece.count);
     const int64_t n = (piece.count + kSubBlock - 1) / kSubBlock;
     const int64_t share = (at.total / n + 63) / 64 * 64;
