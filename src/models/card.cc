@@ -318,6 +318,7 @@ Json to_json(const RankCut& cut) {
     if (cut[kind].size() > 0)
       json[std::string(cut_kind_name(kind))] = Json::array({cut[kind].begin, cut[kind].end});
   }
+  if (cut.layers.size() > 0) json["layers"] = Json::array({cut.layers.begin, cut.layers.end});
   return json;
 }
 
@@ -328,6 +329,9 @@ Result<RankCut> rank_cut_from_json(const Json& json) {
     const bool required = kind == CutKind::kHeads || kind == CutKind::kVocabulary;
     if (!required && json.is_object() && !json.contains(name)) continue;
     SHOAL_ASSIGN(cut[kind], range_field(json, name.c_str()));
+  }
+  if (json.is_object() && json.contains("layers")) {
+    SHOAL_ASSIGN(cut.layers, range_field(json, "layers"));
   }
   return cut;
 }

@@ -137,9 +137,11 @@ inline constexpr std::array kCutKinds = {CutKind::kHeads, CutKind::kExperts, Cut
 std::string_view cut_kind_name(CutKind kind);   // "heads", "experts": the names in JSON
 std::string_view cut_kind_words(CutKind kind);  // "attention heads", for sentences
 
-// One rank's part: a contiguous range of each kind, empty only where the model has none of it.
+// One rank's part: a contiguous range of each kind, empty only where the model has none of it, of a
+// contiguous range of layers. The ranks of the first layers embed, those of the last hold the head.
 struct RankCut {
   std::array<Range, kCutKinds.size()> ranges = {};
+  Range layers = {};  // empty: all
   Range& operator[](CutKind kind) { return ranges[static_cast<size_t>(kind)]; }
   const Range& operator[](CutKind kind) const { return ranges[static_cast<size_t>(kind)]; }
   bool operator==(const RankCut&) const = default;

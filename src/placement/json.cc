@@ -77,13 +77,10 @@ Result<LinkFacts> link_from_json(const Json& json) {
 }
 
 Json to_json(const PlannedRank& rank) {
-  return {{"node", rank.node},
-          {"node_name", rank.node_name},
-          {"share", rank.share},
-          {"cut", to_json(rank.cut)},
-          {"weight_bytes", rank.weight_bytes},
-          {"kv_bytes", rank.kv_bytes},
-          {"memory_bytes", rank.memory_bytes}};
+  return {{"node", rank.node},         {"node_name", rank.node_name},
+          {"share", rank.share},       {"cut", to_json(rank.cut)},
+          {"stage", rank.stage},       {"weight_bytes", rank.weight_bytes},
+          {"kv_bytes", rank.kv_bytes}, {"memory_bytes", rank.memory_bytes}};
 }
 
 Result<PlannedRank> planned_rank_from_json(const Json& json) {
@@ -93,26 +90,41 @@ Result<PlannedRank> planned_rank_from_json(const Json& json) {
   SHOAL_ASSIGN(rank.share, quantity(json, "share"));
   SHOAL_ASSIGN(const Json cut, json_field<Json>(json, "cut"));
   SHOAL_ASSIGN(rank.cut, rank_cut_from_json(cut));
+  SHOAL_ASSIGN(const int64_t stage, count_or(json, "stage", 0, 0, kMostRanks - 1));
+  rank.stage = static_cast<int>(stage);
   SHOAL_ASSIGN(rank.weight_bytes, json_field<uint64_t>(json, "weight_bytes"));
   SHOAL_ASSIGN(rank.kv_bytes, json_field<uint64_t>(json, "kv_bytes"));
   SHOAL_ASSIGN(rank.memory_bytes, json_field<uint64_t>(json, "memory_bytes"));
   return rank;
 }
 
-// Ranks take up where the one before ended, from 0 on, and none is empty.
+// Within a stage ranks take up where the one before ended, from 0 on, and none is empty; stages
+// take up each other's layers likewise, unless there is one of all layers.
 Status check_cuts(const std::vector<PlannedRank>& ranks) {
-  RankCut last{};
-  const auto follows = [](const Range& range, Range& before) {
-    const bool good =
-        range.begin == before.end && range.end > range.begin && range.end <= kLargestCount;
-    before = range;
-    return good;
+  const auto follows = [](const Range& range, const Range& before) {
+    return range.begin == before.end && range.end > range.begin && range.end <= kLargestCount;
   };
   for (size_t rank = 0; rank < ranks.size(); ++rank) {
+    const bool first = rank == 0 || ranks[rank].stage != ranks[rank - 1].stage;
+    const int stage_before = rank == 0 ? -1 : ranks[rank - 1].stage;
+    if (ranks[rank].stage != stage_before + (first ? 1 : 0)) {
+      return fail(ErrorCode::kInvalidArgument,
+                  "rank {} is of stage {} after one of stage {}; stages are numbered from 0 and "
+                  "their ranks follow one another",
+                  rank, ranks[rank].stage, stage_before);
+    }
     const RankCut& cut = ranks[rank].cut;
+    const RankCut before = rank == 0 ? RankCut{} : ranks[rank - 1].cut;
+    const bool whole_layers = cut.layers == Range{} && ranks.back().stage == 0;
+    if (!whole_layers &&
+        !(first ? follows(cut.layers, before.layers) : cut.layers == before.layers)) {
+      return fail(ErrorCode::kInvalidArgument,
+                  "the layers of rank {} are neither those of its stage nor the next", rank);
+    }
     for (const CutKind kind : kCutKinds) {
-      if (cut[kind] == Range{} && (rank == 0 || last[kind] == Range{})) continue;  // none of these
-      if (follows(cut[kind], last[kind])) continue;
+      const Range last = first ? Range{} : before[kind];
+      if (cut[kind] == Range{} && last == Range{}) continue;  // none of these
+      if (follows(cut[kind], last)) continue;
       return fail(ErrorCode::kInvalidArgument,
                   "the {} of rank {} do not follow on those of the rank before",
                   cut_kind_words(kind), rank);
@@ -244,6 +256,7 @@ Json to_json(const Plan& plan) {
           {"context", plan.context},
           {"sequences", plan.sequences},
           {"kv_type", kv_type_name(plan.kv_type)},
+          {"payload", payload_name(plan.payload)},
           {"ranks", std::move(ranks)},
           {"prefill_tokens_per_s", plan.prefill_tokens_per_s},
           {"decode_tokens_per_s", plan.decode_tokens_per_s},
@@ -259,6 +272,8 @@ Result<Plan> plan_from_json(const Json& json) {
   SHOAL_ASSIGN(plan.context, count_or(json, "context", 0, 1, kLargestCount));
   SHOAL_ASSIGN(plan.sequences, count_or(json, "sequences", 0, 1, 65536));
   SHOAL_ASSIGN(plan.kv_type, kv_type_or(json, KvType::kF16));
+  SHOAL_ASSIGN(const std::string payload, json_field_or<std::string>(json, "payload", "f32"));
+  SHOAL_ASSIGN(plan.payload, payload_named(payload));
   SHOAL_ASSIGN(const Json ranks, list_field(json, "ranks", kMostRanks));
   if (ranks.empty()) return fail(ErrorCode::kInvalidArgument, "the plan has no ranks");
   for (const Json& entry : ranks) {

@@ -9,6 +9,7 @@
 
 #include "base/json.h"
 #include "base/result.h"
+#include "collectives/payload.h"
 #include "models/model.h"
 
 namespace shoal {
@@ -60,6 +61,7 @@ struct PlannedRank {
   std::string node_name;
   double share = 0;  // of the work
   RankCut cut;
+  int stage = 0;  // ranks of a stage hold the same layers, each a part of every tensor
   uint64_t weight_bytes = 0;
   uint64_t kv_bytes = 0;
   uint64_t memory_bytes = 0;  // all of it: weights, KV, activations, program
@@ -72,7 +74,8 @@ struct Plan {
   int64_t context = 0;
   int64_t sequences = 0;
   KvType kv_type = KvType::kF16;
-  std::vector<PlannedRank> ranks;   // rank 0 leads
+  Payload payload = Payload::kF32;  // of what ranks add up and pass on
+  std::vector<PlannedRank> ranks;   // rank 0 leads; those of a stage follow one another
   double prefill_tokens_per_s = 0;  // predicted
   double decode_tokens_per_s = 0;
   double time_to_first_token_s = 0;  // of a prompt of 512 tokens

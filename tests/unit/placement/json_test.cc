@@ -118,6 +118,35 @@ TEST(PlacementJson, PlansThatDoNotCoverTheModelOnceAreRefused) {
   EXPECT_FALSE(plan_from_json(odd));
 }
 
+TEST(PlacementJson, StagesTakeUpEachOthersLayers) {
+  const ModelCard card = big_card();
+  Plan plan;
+  plan.context = 512;
+  plan.sequences = 1;
+  plan.payload = Payload::kBf16;
+  for (const Range layers : {Range{0, 3}, Range{3, card.layer_count}}) {
+    PlannedRank rank;
+    rank.node = std::to_string(layers.begin);
+    rank.cut = whole(card);
+    rank.cut.layers = layers;
+    rank.stage = static_cast<int>(plan.ranks.size());
+    plan.ranks.push_back(rank);
+  }
+  const auto again = plan_from_json(to_json(plan));
+  ASSERT_TRUE(again) << again.error().message;
+  EXPECT_EQ(to_json(*again), to_json(plan));
+
+  Plan overlapping = plan;
+  overlapping.ranks[1].cut.layers.begin = 2;
+  const auto refused = plan_from_json(to_json(overlapping));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().message,
+            "the layers of rank 1 are neither those of its stage nor the next");
+  Plan skipping = plan;
+  skipping.ranks[1].stage = 2;
+  EXPECT_FALSE(plan_from_json(to_json(skipping)));
+}
+
 TEST(PlacementJson, AWishFromNothingIsTheDefault) {
   const auto wish = wish_from_json(Json::object());
   ASSERT_TRUE(wish);
