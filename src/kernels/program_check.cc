@@ -55,7 +55,7 @@ class Checker {
     for (size_t i = 0; i < program_.ropes.size(); ++i) SHOAL_TRY(check_rope(i));
     for (size_t i = 0; i < program_.cache_groups.size(); ++i) {
       const CacheGroupSpec& group = program_.cache_groups[i];
-      if (group.layer_count < 1 || group.kv_heads < 1 || group.head_dimension < 1 ||
+      if (group.layer_count < 0 || group.kv_heads < 1 || group.head_dimension < 1 ||
           group.window < (group.chunked ? 1 : 0) || group.value_in_key < 0 ||
           group.value_in_key > group.head_dimension ||
           width_of(group.kv_heads, group.head_dimension) > kMaxWidth) {
@@ -81,6 +81,16 @@ class Checker {
   }
 
   Status check_results() {
+    if (program_.received) {
+      SHOAL_TRY(buffer(*program_.received, "what the program receives"));
+      SHOAL_TRY(rows_are(*program_.received, Rows::kAll));
+    }
+    if (program_.sent) {
+      SHOAL_TRY(buffer(*program_.sent, "what the program sends"));
+      SHOAL_TRY(rows_are(*program_.sent, Rows::kAll));
+      if (program_.hidden == kNoBuffer && program_.logits == kNoBuffer) return {};
+      return refuse("it sends rows to another stage and has results of its own");
+    }
     SHOAL_TRY(buffer(program_.hidden, "the hidden state of the program"));
     SHOAL_TRY(buffer(program_.logits, "the logits of the program"));
     SHOAL_TRY(rows_are(program_.hidden, Rows::kWanted));

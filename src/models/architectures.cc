@@ -377,6 +377,17 @@ Result<Program> build_program(const ModelDescription& model, const RankCut& cut,
                                                         : model.cut_unit;
     SHOAL_TRY(check_range(kind, cut[kind], cut_total(model, kind), unit));
   }
+  const Range layers = layers_of(cut, model.layer_count);
+  if (layers.begin < 0 || layers.end > model.layer_count) {
+    return fail(ErrorCode::kInvalidArgument, "layers {} to {} of a model of {} cannot be",
+                layers.begin, layers.end, model.layer_count);
+  }
+  if (layers.size() < model.layer_count && !model.layers_stand_alone()) {
+    return fail(ErrorCode::kUnsupported,
+                "the layers of this model ({}) use what others have computed, so it cannot be cut "
+                "by layers; cut it by heads and columns",
+                model.architecture);
+  }
   ProgramBuilder builder(model, cut, architecture->tensors, context);
   architecture->build(builder, model);
   return std::move(builder).finish();

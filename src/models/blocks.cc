@@ -24,7 +24,7 @@ std::vector<int> readers(const ModelDescription& model, const RankCut& cut, int6
 
 ProgramBuilder::ProgramBuilder(const ModelDescription& model, const RankCut& cut,
                                std::span<const TensorRule> rules, int64_t context)
-    : model_(model), cut_(cut), rules_(rules) {
+    : model_(model), cut_(cut), layers_(layers_of(cut, model.layer_count)), rules_(rules) {
   add_ropes(context);
   add_cache_groups();
   program_.vocabulary = cut[CutKind::kVocabulary];
@@ -64,7 +64,8 @@ void ProgramBuilder::add_cache_groups() {
            .value_in_key = latent ? static_cast<int>(model_.latent.rank) : 0});
     }
     CacheGroupSpec& group = program_.cache_groups[static_cast<size_t>(known->second)];
-    places_.push_back({known->second, group.layer_count++});
+    places_.push_back({known->second, group.layer_count});
+    if (holds(layer)) ++group.layer_count;
     latest[windowed] = places_.back();
   }
 }
@@ -148,6 +149,10 @@ void ProgramBuilder::begin_block(BlockNorms norms, int64_t layer) {
 
 void ProgramBuilder::embed() {
   const BufferId residual = buffer("residual", model_.hidden);
+  if (!holds(0)) {
+    program_.received = residual;
+    return;
+  }
   add(Embed{weight("token_embd.weight"), cut_[CutKind::kVocabulary].begin, residual,
             model_.embedding_scale});
   end_segment(residual);
@@ -244,6 +249,7 @@ void ProgramBuilder::attend(int64_t layer, const Attend& shape) {
 }
 
 void ProgramBuilder::attention(int64_t layer, BlockNorms norms, AttentionOrder order) {
+  if (!holds(layer)) return;
   Heads heads{.count = static_cast<int>(cut_[CutKind::kHeads].size()),
               .kv_count = static_cast<int>(kv_heads(model_, cut_, layer).size()),
               .dimension = static_cast<int>(model_.shape(layer).head_dimension)};
@@ -276,6 +282,7 @@ void ProgramBuilder::attention(int64_t layer, BlockNorms norms, AttentionOrder o
 // Queries are taken into the space of what is cached: a head's scores are (W_k^T q_nope) . latent +
 // q_rope . k_rope, and its output is W_v times the attended latent.
 void ProgramBuilder::latent_attention(int64_t layer, BlockNorms norms) {
+  if (!holds(layer)) return;
   const Latent& latent = model_.latent;
   const Range heads = cut_[CutKind::kHeads];
   const auto count = static_cast<int>(heads.size());
@@ -329,6 +336,7 @@ void ProgramBuilder::latent_attention(int64_t layer, BlockNorms norms) {
 }
 
 void ProgramBuilder::feed_forward(int64_t layer, Activation activation, BlockNorms norms) {
+  if (!holds(layer)) return;
   begin_block(norms, layer);
   gated_product(layer, activation);
   end_segment(partial());
@@ -363,6 +371,7 @@ void ProgramBuilder::feed_forward_or_mixture(int64_t layer, Activation activatio
 }
 
 void ProgramBuilder::mixture(int64_t layer, Activation activation, BlockNorms norms) {
+  if (!holds(layer)) return;
   const BufferId router = buffer("router", model_.mixture.count);
   begin_block(norms, layer);
   add(Project{normalised(),
@@ -422,6 +431,12 @@ void ProgramBuilder::shared_expert(int64_t layer, Activation activation) {
 
 void ProgramBuilder::head() {
   const BufferId residual = buffer("residual", model_.hidden);
+  if (!holds(model_.layer_count - 1)) {
+    settle(residual);
+    end_segment(std::nullopt);
+    program_.sent = residual;
+    return;
+  }
   const BufferId wanted = buffer("wanted", model_.hidden, Rows::kWanted);
   program_.hidden = buffer("hidden", model_.hidden, Rows::kWanted);
   program_.logits = buffer("logits", cut_[CutKind::kVocabulary].size(), Rows::kWanted);

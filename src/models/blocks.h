@@ -30,8 +30,9 @@ class ProgramBuilder {
                  std::span<const TensorRule> rules, int64_t context);
 
   // Segments, in this order: embed, then attention and feed_forward or mixture for each layer, then
-  // head. What a block adds to the residual stream is a partial sum until the all-reduce that ends
-  // its segment; the next block begins by adding it.
+  // head. Of a rank that holds some of the layers, calls for the others add nothing. What a block
+  // adds to the residual stream is a partial sum until the all-reduce that ends its segment; the
+  // next block begins by adding it.
   void embed();
   // Queries, keys and values by tensors of their own or by one fused tensor, with biases where the
   // model has them; normed per head, or over all heads, where it has such weights
@@ -85,6 +86,7 @@ class ProgramBuilder {
   void add(Operation operation) {
     operations_.emplace_back(std::move(operation));
   }
+  bool holds(int64_t layer) const { return layers_.begin <= layer && layer < layers_.end; }
   bool has_rule(std::string_view rule) const;
   // The rank's part of a tensor, by its rule's name; the same tensor and part give the same weight.
   WeightId weight(std::string_view rule, int64_t layer = 0);
@@ -115,6 +117,7 @@ class ProgramBuilder {
 
   const ModelDescription& model_;
   const RankCut& cut_;
+  Range layers_;  // of this rank
   std::span<const TensorRule> rules_;
   Program program_;
   std::vector<Operation> operations_;

@@ -9,6 +9,7 @@ namespace shoal {
 // Both sums travel side by side, as each is normed before they are added.
 void ProgramBuilder::feed_forward_beside_mixture(int64_t layer, Activation activation,
                                                  const BesideNorms& norms) {
+  if (!holds(layer)) return;
   const int64_t hidden = model_.hidden;
   const BufferId residual = buffer("residual", hidden);
   const BufferId for_router = buffer("for the router", hidden);
@@ -53,6 +54,7 @@ void ProgramBuilder::embed_layer_inputs() {
 }
 
 void ProgramBuilder::finish_layer(int64_t layer, Activation activation) {
+  if (!holds(layer)) return;
   const BufferId residual = buffer("residual", model_.hidden);
   settle(residual);
   if (model_.layer_input > 0) {

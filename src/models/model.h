@@ -3,6 +3,7 @@
 // any thread.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <optional>
@@ -108,6 +109,11 @@ struct ModelDescription {
   bool has_keys(int64_t layer) const {
     return without_keys.empty() || !without_keys[static_cast<size_t>(layer)];
   }
+  // Whether layers take nothing of each other but the residual stream, so that they can be cut over
+  // stages.
+  bool layers_stand_alone() const {
+    return layer_input == 0 && std::ranges::find(without_keys, true) == without_keys.end();
+  }
   bool has_values(int64_t layer) const {
     return has_keys(layer) &&
            (without_values.empty() || !without_values[static_cast<size_t>(layer)]);
@@ -146,6 +152,9 @@ struct RankCut {
   const Range& operator[](CutKind kind) const { return ranges[static_cast<size_t>(kind)]; }
   bool operator==(const RankCut&) const = default;
 };
+inline Range layers_of(const RankCut& cut, int64_t layer_count) {
+  return cut.layers.size() > 0 ? cut.layers : Range{0, layer_count};
+}
 Json to_json(const RankCut& cut);
 Result<RankCut> rank_cut_from_json(const Json& json);
 

@@ -15,6 +15,7 @@ namespace shoal {
 using BufferId = int;
 using WeightId = int;
 using RopeId = int;
+inline constexpr BufferId kNoBuffer = -1;
 
 enum class Rows : uint8_t {
   kAll,     // one per row of the step
@@ -57,8 +58,8 @@ struct RopeSpec {
 
 // Layers that keep the same kind of history and so share a page table.
 struct CacheGroupSpec {
-  int layer_count;
-  int kv_heads;  // of this rank
+  int layer_count;  // that this rank runs; may be 0
+  int kv_heads;     // of this rank
   int head_dimension;
   int64_t window = 0;  // 0: full attention
   // The window does not slide: a position attends to those of its own `window` positions, counted
@@ -244,9 +245,13 @@ struct Program {
   std::vector<RopeSpec> ropes;
   std::vector<CacheGroupSpec> cache_groups;
   std::vector<Segment> segments;
-  BufferId hidden;   // Rows::kWanted: the normalised input of the head
-  BufferId logits;   // Rows::kWanted: this rank's rows of the vocabulary
-  Range vocabulary;  // which rows those are
+  // Of a model whose layers are cut over stages: what the stage before passes on (Rows::kAll),
+  // before the first segment, and what goes to the one after, after the last.
+  std::optional<BufferId> received, sent;
+  // Of the last stage; kNoBuffer where something is sent.
+  BufferId hidden = kNoBuffer;  // Rows::kWanted: the normalised input of the head
+  BufferId logits = kNoBuffer;  // Rows::kWanted: this rank's rows of the vocabulary
+  Range vocabulary;             // which rows those are
   int64_t vocabulary_size;
 };
 

@@ -19,7 +19,7 @@ namespace {
 
 constexpr int64_t kMostPositions = 128;
 
-// All ranks of a model, each with a backend of its own.
+// All ranks of a stage, each with a backend of its own.
 class Ranks {
  public:
   Ranks(const gguf::File& file, const ModelDescription& model, const std::vector<RankCut>& cuts,
@@ -39,26 +39,41 @@ class Ranks {
     }
   }
 
-  // Logits at the wanted positions of one sequence, run as one step.
-  std::vector<float> logits(const std::vector<int32_t>& tokens,
-                            const std::vector<int32_t>& wanted) {
-    const size_t rows = tokens.size();
-    std::vector<int32_t> positions(rows);
-    std::iota(positions.begin(), positions.end(), 0);
-    const std::vector<Role> roles(rows, Role::kPrompt);
-    const std::vector<int32_t> sequences(rows, 0);
-    std::vector<PageId> pages(rows / static_cast<size_t>(backends_[0]->page_tokens()) + 1);
-    std::iota(pages.begin(), pages.end(), 0);
-    const StepBatch batch{
-        tokens,    positions, roles,
-        sequences, wanted,    {programs_[0].cache_groups.size(), {std::span<const PageId>(pages)}}};
+  void run(const StepBatch& batch) {
     for (size_t segment = 0; segment < programs_[0].segments.size(); ++segment) {
       for (const auto& backend : backends_) check(backend->run(segment, batch));
       if (const auto buffer = programs_[0].segments[segment].all_reduce)
-        add_up(*buffer, static_cast<int64_t>(rows));
+        add_up(*buffer, static_cast<int64_t>(batch.tokens.size()));
     }
-    return gathered(static_cast<int64_t>(wanted.size()));
   }
+
+  void receive(Ranks& before, int64_t rows) {
+    const std::span<const float> sent =
+        before.backends_[0]->rows(before.programs_[0].sent.value(), rows);
+    for (size_t rank = 0; rank < backends_.size(); ++rank) {
+      std::ranges::copy(sent,
+                        backends_[rank]->rows(programs_[rank].received.value(), rows).begin());
+    }
+  }
+
+  // Each rank's rows of the vocabulary, side by side.
+  std::vector<float> logits(int64_t rows) {
+    const auto vocabulary = static_cast<size_t>(programs_[0].vocabulary_size);
+    std::vector<float> all(static_cast<size_t>(rows) * vocabulary, NAN);
+    for (size_t rank = 0; rank < backends_.size(); ++rank) {
+      const Range range = programs_[rank].vocabulary;
+      const std::span<const float> part = backends_[rank]->rows(programs_[rank].logits, rows);
+      const auto width = static_cast<size_t>(range.size());
+      for (size_t row = 0; row < static_cast<size_t>(rows); ++row) {
+        std::ranges::copy(part.subspan(row * width, width),
+                          all.begin() + static_cast<ptrdiff_t>(row * vocabulary) + range.begin);
+      }
+    }
+    return all;
+  }
+
+  int page_tokens() const { return backends_[0]->page_tokens(); }
+  size_t cache_groups() const { return programs_[0].cache_groups.size(); }
 
  private:
   static void check(const Status& status) { ASSERT_TRUE(status) << status.error().message; }
@@ -74,25 +89,29 @@ class Ranks {
       std::ranges::copy(sum, backend->rows(buffer, rows).begin());
   }
 
-  // Each rank's rows of the vocabulary, side by side.
-  std::vector<float> gathered(int64_t rows) {
-    const auto vocabulary = static_cast<size_t>(programs_[0].vocabulary_size);
-    std::vector<float> all(static_cast<size_t>(rows) * vocabulary, NAN);
-    for (size_t rank = 0; rank < backends_.size(); ++rank) {
-      const Range range = programs_[rank].vocabulary;
-      const std::span<const float> part = backends_[rank]->rows(programs_[rank].logits, rows);
-      const auto width = static_cast<size_t>(range.size());
-      for (size_t row = 0; row < static_cast<size_t>(rows); ++row) {
-        std::ranges::copy(part.subspan(row * width, width),
-                          all.begin() + static_cast<ptrdiff_t>(row * vocabulary) + range.begin);
-      }
-    }
-    return all;
-  }
-
   std::vector<Program> programs_;
   std::vector<std::unique_ptr<Backend>> backends_;
 };
+
+// Logits at the wanted positions of one sequence, run as one step through all stages.
+std::vector<float> logits_of(std::vector<Ranks>& stages, const std::vector<int32_t>& tokens,
+                             const std::vector<int32_t>& wanted) {
+  const size_t rows = tokens.size();
+  std::vector<int32_t> positions(rows);
+  std::iota(positions.begin(), positions.end(), 0);
+  const std::vector<Role> roles(rows, Role::kPrompt);
+  const std::vector<int32_t> sequences(rows, 0);
+  std::vector<PageId> pages(rows / static_cast<size_t>(stages[0].page_tokens()) + 1);
+  std::iota(pages.begin(), pages.end(), 0);
+  const StepBatch batch{tokens, positions,
+                        roles,  sequences,
+                        wanted, {stages[0].cache_groups(), {std::span<const PageId>(pages)}}};
+  for (size_t stage = 0; stage < stages.size(); ++stage) {
+    if (stage > 0) stages[stage].receive(stages[stage - 1], static_cast<int64_t>(rows));
+    stages[stage].run(batch);
+  }
+  return stages.back().logits(static_cast<int64_t>(wanted.size()));
+}
 
 const std::string kFolder = std::string(SHOAL_SOURCE_DIR) + "/tests/golden/";
 
@@ -114,17 +133,27 @@ Fixture open_fixture(const std::string& name) {
   return {std::move(*file), std::move(*model), card, json};
 }
 
+// A stage's layers, and the shares of its ranks.
+struct Stage {
+  Range layers;
+  std::vector<double> shares;
+};
+
 // The largest difference from the fixture, as a share of its largest logit.
-double worst_difference(const Fixture& fixture, const std::vector<double>& shares, Isa isa,
-                        KvType kv_type) {
-  const auto cuts = partition(fixture.card, shares);
-  EXPECT_TRUE(cuts) << cuts.error().message;
+double worst_of_stages(const Fixture& fixture, const std::vector<Stage>& stages, Isa isa,
+                       KvType kv_type) {
   const int64_t context = fixture.json.value("context", fixture.model.context_length);
-  Ranks ranks(fixture.file, fixture.model, *cuts, isa, kv_type, context);
+  std::vector<Ranks> ranks;
+  for (const Stage& stage : stages) {
+    auto cuts = partition(fixture.card, stage.shares);
+    EXPECT_TRUE(cuts) << cuts.error().message;
+    for (RankCut& cut : *cuts) cut.layers = stage.layers;
+    ranks.emplace_back(fixture.file, fixture.model, *cuts, isa, kv_type, context);
+  }
   double worst = 0;
   for (const Json& test : fixture.json["cases"]) {
     const auto wanted = test["positions"].get<std::vector<int32_t>>();
-    const auto logits = ranks.logits(test["tokens"].get<std::vector<int32_t>>(), wanted);
+    const auto logits = logits_of(ranks, test["tokens"].get<std::vector<int32_t>>(), wanted);
     const auto expected = test["logits"].get<std::vector<std::vector<double>>>();
     double largest = 0;
     for (const auto& row : expected) {
@@ -140,6 +169,11 @@ double worst_difference(const Fixture& fixture, const std::vector<double>& share
   }
   testing::Test::RecordProperty("worst_difference", fmt::format("{:.2e}", worst));
   return worst;
+}
+
+double worst_difference(const Fixture& fixture, const std::vector<double>& shares, Isa isa,
+                        KvType kv_type) {
+  return worst_of_stages(fixture, {{{}, shares}}, isa, kv_type);
 }
 
 // Every fixture there is: "llama/plain", "models/qwen2", and so on.
@@ -168,6 +202,32 @@ TEST_P(Golden, TwoToFourRanksAgreeEvenAndUneven) {
     if (static_cast<int64_t>(shares.size()) > most_ranks(fixture.card)) continue;
     EXPECT_LT(worst_difference(fixture, shares, Isa::kReference, KvType::kF32), 1e-4)
         << shares.size() << " ranks";
+  }
+}
+
+TEST_P(Golden, StagesOfLayersAgreeEachByOneRankOrSeveral) {
+  const Fixture fixture = open_fixture(GetParam());
+  const int64_t layers = fixture.model.layer_count;
+  if (!fixture.model.layers_stand_alone()) {
+    RankCut cut = whole(fixture.card);
+    cut.layers = {0, layers - 1};
+    const auto refused = build_program(fixture.model, cut, 64);
+    ASSERT_FALSE(refused);
+    EXPECT_NE(refused.error().message.find("cannot be cut by layers"), std::string::npos);
+    return;
+  }
+  const std::vector<double> two =
+      most_ranks(fixture.card) < 2 ? std::vector<double>{1} : std::vector<double>{2, 1};
+  std::vector<std::vector<Stage>> plans;
+  for (int64_t border = 1; border < layers; ++border) {
+    plans.push_back({{{0, border}, {1}}, {{border, layers}, {1}}});
+    plans.push_back({{{0, border}, two}, {{border, layers}, {1}}});
+    plans.push_back({{{0, border}, {1}}, {{border, layers}, two}});
+  }
+  if (layers > 2) plans.push_back({{{0, 1}, {1}}, {{1, 2}, two}, {{2, layers}, {1}}});
+  for (const auto& stages : plans) {
+    EXPECT_LT(worst_of_stages(fixture, stages, Isa::kReference, KvType::kF32), 1e-4)
+        << stages.size() << " stages, the second from layer " << stages[1].layers.begin;
   }
 }
 
