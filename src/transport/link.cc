@@ -1,5 +1,6 @@
 #include "transport/link.h"
 
+#include <algorithm>
 #include <array>
 
 #include "transport/socket.h"
@@ -52,26 +53,37 @@ Result<LinkMode> link_mode_named(std::string_view name) {
 }
 
 Status complete(std::span<Link* const> links, Deadline deadline) {
-  SHOAL_CHECK(links.size() <= kMostLinks);
   const WaitCounter counter(links);
+  const auto all_done = [&links]() -> Result<Turn> {
+    const auto busy = [](const Link* link) { return link->sending() || link->receiving(); };
+    return std::ranges::any_of(links, busy) ? Turn::kNothing : Turn::kEnough;
+  };
+  SHOAL_ASSIGN(const bool in_time, drive(links, all_done, deadline));
+  if (!in_time) return give_up(links);
+  return {};
+}
+
+Result<bool> drive(std::span<Link* const> links, const std::function<Result<Turn>()>& turn,
+                   Deadline deadline) {
+  SHOAL_CHECK(links.size() <= kMostLinks);
   std::array<pollfd, kMostLinks> waiting;
-  Deadline spin_until = Clock::now() + kSpin;
-  while (true) {
-    bool moved = false;
-    bool done = true;
-    for (size_t i = 0; i < links.size(); ++i) {
-      SHOAL_ASSIGN(const Link::Progress progress, links[i]->advance());
+  Deadline spin_until{};
+  for (bool moved = true;; moved = false) {  // the first round starts the spinning
+    for (Link* link : links) {
+      SHOAL_ASSIGN(const Link::Progress progress, link->advance());
       moved |= progress.moved;
-      done &= progress.done;
+    }
+    SHOAL_ASSIGN(const Turn next, turn());
+    if (next == Turn::kEnough) return true;
+    const auto now = Clock::now();
+    if (now >= deadline) return false;
+    if (moved || next == Turn::kBegan) spin_until = now + kSpin;
+    if (now < spin_until) continue;
+    for (size_t i = 0; i < links.size(); ++i) {
       const Link::Interest interest = links[i]->interest();
       const int events = (interest.to_read ? POLLIN : 0) | (interest.to_write ? POLLOUT : 0);
       waiting[i] = {interest.descriptor, static_cast<short>(events), 0};
     }
-    if (done) return {};
-    const auto now = Clock::now();
-    if (now >= deadline) return give_up(links);
-    if (moved) spin_until = now + kSpin;
-    if (moved || now < spin_until) continue;
     // A timeout is not final here: advance() looks once more, then the deadline check decides.
     SHOAL_TRY(wait_for(std::span(waiting).first(links.size()), deadline));
     for (size_t i = 0; i < links.size(); ++i) {

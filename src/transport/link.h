@@ -7,6 +7,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -59,6 +60,9 @@ class Link {
     bool moved;  // bytes went in or out during this call
   };
   virtual Result<Progress> advance() = 0;  // never blocks
+  // Whether a begun frame has not left, or not come in, as a whole.
+  virtual bool sending() const = 0;
+  virtual bool receiving() const = 0;
   struct Interest {
     int descriptor;
     bool to_read;
@@ -79,6 +83,13 @@ class Link {
 // last byte, then polls. A link on which nothing is under way is watched for a reset. The first
 // failure is returned; the other links are left where they are.
 Status complete(std::span<Link* const> links, Deadline deadline);
+
+// The same for a caller that keeps more under way than it waits for: `turn` is asked after every
+// round of advance() and may begin more. False: the deadline passed; no link was ended for it, the
+// caller knows who is late.
+enum class Turn { kEnough, kBegan, kNothing };
+Result<bool> drive(std::span<Link* const> links, const std::function<Result<Turn>()>& turn,
+                   Deadline deadline);
 
 // Two ends of one TCP connection over loopback, for ranks that share a process (benchmarks, tests).
 Result<std::pair<UniqueFd, UniqueFd>> connected_tcp_pair();
