@@ -1,5 +1,6 @@
 #include "transport/link.h"
 
+#include <algorithm>
 #include <array>
 
 #include "transport/socket.h"
@@ -26,13 +27,71 @@ class WaitCounter {
   Clock::time_point start_ = Clock::now();
 };
 
-std::unexpected<Error> give_up(std::span<Link* const> links) {
+// Sleeping on a link that nobody feeds must not outlast a peer that vanished without a word.
+constexpr auto kLongestSleep = std::chrono::milliseconds(200);
+// A sleeper wakes this long before the moment that it waits for, and spins the rest.
+constexpr auto kWakeEarly = std::chrono::microseconds(100);
+
+// What complete() knows of its links while it waits.
+struct Waiting {
+  std::span<Link* const> links;
+  std::array<pollfd, kMostLinks> descriptors;
+  std::array<bool, kMostLinks> pending;
+  Deadline wake_at;
+
+  struct Round {
+    bool done = true;
+    bool moved = false;
+  };
+  Result<Round> advance();
+  Status sleep(Deadline deadline);
+  std::unexpected<Error> give_up();
+};
+
+Result<Waiting::Round> Waiting::advance() {
+  Round round;
+  wake_at = kNoDeadline;
+  for (size_t i = 0; i < links.size(); ++i) {
+    SHOAL_ASSIGN(const Link::Progress progress, links[i]->advance());
+    round.moved |= progress.moved;
+    round.done &= progress.done;
+    pending[i] = !progress.done;
+    const Link::Interest interest = links[i]->interest();
+    const int events = (interest.to_read ? POLLIN : 0) | (interest.to_write ? POLLOUT : 0);
+    descriptors[i] = {interest.descriptor, static_cast<short>(events), 0};
+    wake_at = std::min(wake_at, interest.wake_at);
+  }
+  return round;
+}
+
+Status Waiting::sleep(Deadline deadline) {
+  size_t told = 0;
+  bool quiet = true;
+  for (; told < links.size() && quiet; ++told) quiet = links[told]->before_sleep();
+  Result<bool> ready = true;
+  if (quiet) {
+    Deadline until = std::min(deadline, Clock::now() + kLongestSleep);
+    if (wake_at != kNoDeadline) until = std::min(until, wake_at - kWakeEarly);
+    ready = wait_for(std::span(descriptors).first(links.size()), until);
+  }
+  for (size_t i = 0; i < told; ++i) links[i]->after_sleep();
+  if (!ready) return std::unexpected(ready.error());
+  for (size_t i = 0; i < links.size(); ++i) {
+    if (!*ready && pending[i]) SHOAL_TRY(links[i]->check_peer());
+    // With nothing to read or write, only a reset wakes: the peer failed after it had done its
+    // part. One that ended in order meanwhile is no longer of interest.
+    const bool reset = quiet && descriptors[i].events == 0 && descriptors[i].revents != 0;
+    if (reset && links[i]->interest().descriptor >= 0) return links[i]->reset_by_peer();
+  }
+  return {};
+}
+
+std::unexpected<Error> Waiting::give_up() {
   std::unexpected<Error> first = fail(ErrorCode::kDeadline, "the deadline passed");
   bool found = false;
-  for (Link* link : links) {
-    const Link::Interest interest = link->interest();
-    if (!interest.to_read && !interest.to_write) continue;
-    auto error = link->overdue();
+  for (size_t i = 0; i < links.size(); ++i) {
+    if (!pending[i]) continue;
+    auto error = links[i]->overdue();
     if (!found) first = std::move(error);
     found = true;
   }
@@ -54,31 +113,19 @@ Result<LinkMode> link_mode_named(std::string_view name) {
 Status complete(std::span<Link* const> links, Deadline deadline) {
   SHOAL_CHECK(links.size() <= kMostLinks);
   const WaitCounter counter(links);
-  std::array<pollfd, kMostLinks> waiting;
+  Waiting waiting;
+  waiting.links = links;
   Deadline spin_until = Clock::now() + kSpin;
   while (true) {
-    bool moved = false;
-    bool done = true;
-    for (size_t i = 0; i < links.size(); ++i) {
-      SHOAL_ASSIGN(const Link::Progress progress, links[i]->advance());
-      moved |= progress.moved;
-      done &= progress.done;
-      const Link::Interest interest = links[i]->interest();
-      const int events = (interest.to_read ? POLLIN : 0) | (interest.to_write ? POLLOUT : 0);
-      waiting[i] = {interest.descriptor, static_cast<short>(events), 0};
-    }
-    if (done) return {};
+    SHOAL_ASSIGN(const Waiting::Round round, waiting.advance());
+    if (round.done) return {};
     const auto now = Clock::now();
-    if (now >= deadline) return give_up(links);
-    if (moved) spin_until = now + kSpin;
-    if (moved || now < spin_until) continue;
-    // A timeout is not final here: advance() looks once more, then the deadline check decides.
-    SHOAL_TRY(wait_for(std::span(waiting).first(links.size()), deadline));
-    for (size_t i = 0; i < links.size(); ++i) {
-      // With nothing to read or write, only a reset wakes: the peer failed after it had done its
-      // part.
-      if (waiting[i].events == 0 && waiting[i].revents != 0) return links[i]->reset_by_peer();
-    }
+    // A sleep that times out is not final: advance() looks once more, then this decides.
+    if (now >= deadline) return waiting.give_up();
+    if (round.moved) spin_until = now + kSpin;
+    const bool due_soon = waiting.wake_at != kNoDeadline && waiting.wake_at - now <= kWakeEarly;
+    if (now < spin_until || due_soon) continue;
+    SHOAL_TRY(waiting.sleep(deadline));
   }
 }
 
