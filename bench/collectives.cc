@@ -1,6 +1,6 @@
-// All-reduce between ranks that are threads of this process, linked over loopback. Medians of each
-// call's time on rank 0.
-//   bench_collectives [RANKS] [plain|tls]
+// All-reduce between ranks that are threads of this process, linked over loopback, through shared
+// memory, or as if by another link. Medians of each call's time on rank 0.
+//   bench_collectives [RANKS] [plain|tls|shm|emulated:LINK]
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -8,6 +8,8 @@
 
 #include "base/cpu.h"
 #include "collectives/group.h"
+#include "transport/emulated.h"
+#include "transport/shm.h"
 
 using namespace shoal;  // NOLINT(google-build-using-namespace): a main
 
@@ -30,18 +32,42 @@ Deadline soon() {
   return Clock::now() + std::chrono::seconds(30);
 }
 
-std::vector<Group> link_up(size_t ranks, LinkMode mode) {
+struct Ends {
+  std::unique_ptr<Link> first;
+  std::unique_ptr<Link> second;
+};
+
+Ends tcp_ends(LinkMode mode) {
+  const Bytes key = random_bytes(32);
+  auto sockets = must(connected_tcp_pair());
+  Ends ends;
+  std::thread dialler([&] {
+    ends.first = must(make_tcp_link(std::move(sockets.first), mode, true, key, "b", soon()));
+  });
+  ends.second = must(make_tcp_link(std::move(sockets.second), mode, false, key, "a", soon()));
+  dialler.join();
+  return ends;
+}
+
+Ends link_ends(std::string_view kind) {
+  constexpr std::string_view kEmulated = "emulated:";
+  const bool emulated = kind.starts_with(kEmulated);
+  if (kind != "shm" && !emulated) return tcp_ends(must(link_mode_named(kind)));
+  auto shm = must(connected_shm_pair("b", "a"));
+  if (!emulated) return {std::move(shm.first), std::move(shm.second)};
+  const LinkModel model = must(parse_link_model(kind.substr(kEmulated.size())));
+  return {make_emulated_link(std::move(shm.first), model),
+          make_emulated_link(std::move(shm.second), model)};
+}
+
+std::vector<Group> link_up(size_t ranks, std::string_view kind) {
   std::vector<std::vector<std::unique_ptr<Link>>> links(ranks);
   for (auto& row : links) row.resize(ranks);
-  const Bytes key = random_bytes(32);
   for (size_t a = 0; a < ranks; ++a) {
     for (size_t b = a + 1; b < ranks; ++b) {
-      auto sockets = must(connected_tcp_pair());
-      std::thread dialler([&] {
-        links[a][b] = must(make_tcp_link(std::move(sockets.first), mode, true, key, "b", soon()));
-      });
-      links[b][a] = must(make_tcp_link(std::move(sockets.second), mode, false, key, "a", soon()));
-      dialler.join();
+      Ends ends = link_ends(kind);
+      links[a][b] = std::move(ends.first);
+      links[b][a] = std::move(ends.second);
     }
   }
   std::vector<Group> groups;
@@ -62,15 +88,15 @@ void run_rank(Group& group, size_t bytes, int rounds, std::vector<double>& times
 
 int main(int argc, char** argv) {
   const size_t ranks = argc > 1 ? std::strtoul(argv[1], nullptr, 10) : 2;
-  const LinkMode mode = must(link_mode_named(argc > 2 ? argv[2] : "plain"));
+  const std::string_view kind = argc > 2 ? argv[2] : "plain";
   if (ranks < 2 || ranks > 64) {
     std::fprintf(stderr, "RANKS is 2 to 64\n");
     return 2;
   }
-  std::vector<Group> groups = link_up(ranks, mode);
+  std::vector<Group> groups = link_up(ranks, kind);
   const std::vector<int> cores = usable_cores();
-  std::printf("%zu ranks, %s, %zu cores\n%10s %10s %10s\n", ranks, argc > 2 ? argv[2] : "plain",
-              cores.size(), "bytes", "p50_us", "p99_us");
+  std::printf("%zu ranks, %s, %zu cores\n%10s %10s %10s\n", ranks, kind.data(), cores.size(),
+              "bytes", "p50_us", "p99_us");
   for (size_t bytes = 2 << 10; bytes <= 1 << 20; bytes *= 2) {
     std::vector<double> times_us;
     std::vector<std::thread> threads;

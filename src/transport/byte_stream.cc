@@ -7,6 +7,8 @@
 #include <cerrno>
 #include <system_error>
 
+#include "transport/socket.h"
+
 namespace shoal {
 namespace {
 
@@ -47,6 +49,10 @@ Result<size_t> ByteStream::receive_now(std::span<std::byte> head, std::span<std:
     if (would_block(errno)) return 0;
     if (errno != EINTR) return lost(errno);
   }
+}
+
+void ByteStream::reset() {
+  reset_on_close(descriptor());
 }
 
 std::unexpected<Error> ByteStream::closed_by_peer() const {

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/result.h"
+#include "transport/link.h"
 
 namespace shoal {
 
@@ -32,6 +33,18 @@ class ByteStream {
   // Pushes what write() took and the socket did not; true when nothing is left.
   virtual Result<bool> flush() = 0;
   virtual bool flushed() const = 0;
+
+  // For Link's calls of the same names: what to wait for when bytes are awaited or room is.
+  virtual Link::Interest interest(bool reading, bool writing) const {
+    return {descriptor(), reading, writing || (reading && !flushed())};
+  }
+  virtual bool before_sleep(bool /*reading*/, bool /*writing*/) { return true; }
+  virtual void after_sleep() {}
+  virtual Status check_peer() { return {}; }
+  // The end that follows is a failure's: the peer shall notice at once.
+  virtual void reset();
+  // Nothing below finds damaged bytes: frames carry a checksum of their own.
+  virtual bool wants_checksums() const { return false; }
 
   int descriptor() const { return socket_.get(); }
   const std::string& peer() const { return peer_; }

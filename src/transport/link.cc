@@ -27,12 +27,73 @@ class WaitCounter {
   Clock::time_point start_ = Clock::now();
 };
 
+// Sleeping on a link that nobody feeds must not outlast a peer that vanished without a word.
+constexpr auto kLongestSleep = std::chrono::milliseconds(200);
+// A sleeper wakes this long before the moment that it waits for, and spins the rest.
+constexpr auto kWakeEarly = std::chrono::microseconds(100);
+
+bool is_busy(const Link* link) {
+  return link->sending() || link->receiving();
+}
+
+// What drive() knows of its links while it waits.
+struct Waiting {
+  std::span<Link* const> links;
+  std::array<pollfd, kMostLinks> descriptors;
+  Deadline wake_at;
+
+  Result<bool> advance();  // whether anything moved
+  void look();             // at what the links wait for
+  Status sleep(Deadline deadline);
+};
+
+Result<bool> Waiting::advance() {
+  SHOAL_CHECK(links.size() <= kMostLinks);
+  bool moved = false;
+  for (Link* link : links) {
+    SHOAL_ASSIGN(const Link::Progress progress, link->advance());
+    moved |= progress.moved;
+  }
+  return moved;
+}
+
+void Waiting::look() {
+  wake_at = kNoDeadline;
+  for (size_t i = 0; i < links.size(); ++i) {
+    const Link::Interest interest = links[i]->interest();
+    const int events = (interest.to_read ? POLLIN : 0) | (interest.to_write ? POLLOUT : 0);
+    descriptors[i] = {interest.descriptor, static_cast<short>(events), 0};
+    wake_at = std::min(wake_at, interest.wake_at);
+  }
+}
+
+Status Waiting::sleep(Deadline deadline) {
+  size_t told = 0;
+  bool quiet = true;
+  for (; told < links.size() && quiet; ++told) quiet = links[told]->before_sleep();
+  Result<bool> ready = true;
+  if (quiet) {
+    Deadline until = std::min(deadline, Clock::now() + kLongestSleep);
+    if (wake_at != kNoDeadline) until = std::min(until, wake_at - kWakeEarly);
+    ready = wait_for(std::span(descriptors).first(links.size()), until);
+  }
+  for (size_t i = 0; i < told; ++i) links[i]->after_sleep();
+  if (!ready) return std::unexpected(ready.error());
+  for (size_t i = 0; i < links.size(); ++i) {
+    if (!*ready && is_busy(links[i])) SHOAL_TRY(links[i]->check_peer());
+    // With nothing to read or write, only a reset wakes: the peer failed after it had done its
+    // part. One that ended in order meanwhile is no longer of interest.
+    const bool reset = quiet && descriptors[i].events == 0 && descriptors[i].revents != 0;
+    if (reset && links[i]->interest().descriptor >= 0) return links[i]->reset_by_peer();
+  }
+  return {};
+}
+
 std::unexpected<Error> give_up(std::span<Link* const> links) {
   std::unexpected<Error> first = fail(ErrorCode::kDeadline, "the deadline passed");
   bool found = false;
   for (Link* link : links) {
-    const Link::Interest interest = link->interest();
-    if (!interest.to_read && !interest.to_write) continue;
+    if (!is_busy(link)) continue;
     auto error = link->overdue();
     if (!found) first = std::move(error);
     found = true;
@@ -55,8 +116,7 @@ Result<LinkMode> link_mode_named(std::string_view name) {
 Status complete(std::span<Link* const> links, Deadline deadline) {
   const WaitCounter counter(links);
   const auto all_done = [&links]() -> Result<Turn> {
-    const auto busy = [](const Link* link) { return link->sending() || link->receiving(); };
-    return std::ranges::any_of(links, busy) ? Turn::kNothing : Turn::kEnough;
+    return std::ranges::any_of(links, is_busy) ? Turn::kNothing : Turn::kEnough;
   };
   SHOAL_ASSIGN(const bool in_time, drive(links, all_done, deadline));
   if (!in_time) return give_up(links);
@@ -65,32 +125,21 @@ Status complete(std::span<Link* const> links, Deadline deadline) {
 
 Result<bool> drive(std::span<Link* const> links, const std::function<Result<Turn>()>& turn,
                    Deadline deadline) {
-  SHOAL_CHECK(links.size() <= kMostLinks);
-  std::array<pollfd, kMostLinks> waiting;
-  Deadline spin_until{};
-  for (bool moved = true;; moved = false) {  // the first round starts the spinning
-    for (Link* link : links) {
-      SHOAL_ASSIGN(const Link::Progress progress, link->advance());
-      moved |= progress.moved;
-    }
+  Waiting waiting;
+  waiting.links = links;
+  Deadline spin_until = Clock::now() + kSpin;
+  while (true) {
+    SHOAL_ASSIGN(const bool moved, waiting.advance());
     SHOAL_ASSIGN(const Turn next, turn());
     if (next == Turn::kEnough) return true;
     const auto now = Clock::now();
+    // A sleep that times out is not final: advance() looks once more, then this decides.
     if (now >= deadline) return false;
     if (moved || next == Turn::kBegan) spin_until = now + kSpin;
     if (now < spin_until) continue;
-    for (size_t i = 0; i < links.size(); ++i) {
-      const Link::Interest interest = links[i]->interest();
-      const int events = (interest.to_read ? POLLIN : 0) | (interest.to_write ? POLLOUT : 0);
-      waiting[i] = {interest.descriptor, static_cast<short>(events), 0};
-    }
-    // A timeout is not final here: advance() looks once more, then the deadline check decides.
-    SHOAL_TRY(wait_for(std::span(waiting).first(links.size()), deadline));
-    for (size_t i = 0; i < links.size(); ++i) {
-      // With nothing to read or write, only a reset wakes: the peer failed after it had done its
-      // part.
-      if (waiting[i].events == 0 && waiting[i].revents != 0) return links[i]->reset_by_peer();
-    }
+    waiting.look();
+    if (waiting.wake_at != kNoDeadline && waiting.wake_at - now <= kWakeEarly) continue;
+    SHOAL_TRY(waiting.sleep(deadline));
   }
 }
 

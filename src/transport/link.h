@@ -64,11 +64,19 @@ class Link {
   virtual bool sending() const = 0;
   virtual bool receiving() const = 0;
   struct Interest {
-    int descriptor;
+    int descriptor;  // -1: none
     bool to_read;
     bool to_write;
+    Deadline wake_at = kNoDeadline;  // advance() has something to do then, whatever comes
   };
   virtual Interest interest() const = 0;  // what advance() waits for
+  // Around a sleep on interest(), for links whose peer must know that it has to wake this side.
+  // False from the first: something came meanwhile, call advance() instead.
+  virtual bool before_sleep() { return true; }
+  virtual void after_sleep() {}
+  // Called now and then during a long wait. An error, which ends the link: the peer is known to be
+  // out of reach though nothing said so.
+  virtual Status check_peer() { return {}; }
   // End the link at once, each with its own sentence: a deadline passed; poll() found the
   // connection reset; the caller gives up, for whatever reason. The peer is told by a reset, which
   // it notices even where it expects nothing from this side. Destroying a link instead is an

@@ -9,23 +9,22 @@ namespace {
 
 using ::testing::HasSubstr;
 
-class LinkTest : public ::testing::TestWithParam<LinkMode> {
+class LinkTest : public ::testing::TestWithParam<LinkKind> {
  protected:
   void SetUp() override {
-    LinkEnds ends = join(GetParam());
-    ASSERT_TRUE(ends.dialled && ends.accepted);
-    a_ = std::move(*ends.dialled);
-    b_ = std::move(*ends.accepted);
+    Linked both = linked(GetParam());
+    ASSERT_TRUE(both.a && both.b);
+    a_ = std::move(both.a);
+    b_ = std::move(both.b);
   }
   std::unique_ptr<Link> a_;
   std::unique_ptr<Link> b_;
 };
 
-std::string mode_of(const ::testing::TestParamInfo<LinkMode>& info) {
-  return std::string(link_mode_name(info.param));
+std::string kind_of(const ::testing::TestParamInfo<LinkKind>& info) {
+  return name_of(info.param);
 }
-INSTANTIATE_TEST_SUITE_P(Modes, LinkTest, ::testing::Values(LinkMode::kPlain, LinkMode::kTls),
-                         mode_of);
+INSTANTIATE_TEST_SUITE_P(Kinds, LinkTest, ::testing::ValuesIn(kLinkKinds), kind_of);
 
 TEST_P(LinkTest, FramesOfEverySizeArriveInOrder) {
   const std::vector<size_t> sizes = {0,     1,     2,      4095,   16379,   16380,     16381, 16384,
@@ -107,11 +106,10 @@ TEST_P(LinkTest, APeerThatEndsIsAnErrorAtOnceAndRaisesNoSignal) {
   EXPECT_EQ(gone.error().code, ErrorCode::kUnreachable);
   EXPECT_THAT(gone.error().message, HasSubstr("rank 1 at b:2"));
 
-  LinkEnds ends = join(GetParam());
-  ends.accepted->reset();
+  Linked ends = linked(GetParam());
+  ends.b.reset();
   Status sent;
-  for (int i = 0; i < 1000 && sent; ++i)
-    sent = (*ends.dialled)->send(pattern(100000), in_seconds(60));
+  for (int i = 0; i < 1000 && sent; ++i) sent = ends.a->send(pattern(100000), in_seconds(60));
   ASSERT_FALSE(sent);  // and SIGPIPE, whose default ends the process, never came
   EXPECT_EQ(sent.error().code, ErrorCode::kUnreachable);
 }
@@ -134,8 +132,9 @@ TEST_P(LinkTest, CountersCountPayloadAndHeaders) {
   Bytes in(500);
   ASSERT_TRUE(a_->exchange(pattern(1000), in, in_seconds(5)));
   other.join();
-  EXPECT_EQ(a_->counters().bytes_sent, 1004u);
-  EXPECT_EQ(a_->counters().bytes_received, 504u);
+  const uint64_t header_bytes = GetParam() == LinkKind::kEmulated ? 8 : 4;
+  EXPECT_EQ(a_->counters().bytes_sent, 1000 + header_bytes);
+  EXPECT_EQ(a_->counters().bytes_received, 500 + header_bytes);
   EXPECT_EQ(a_->counters().calls, 1u);
   EXPECT_GT(a_->counters().wait_ns, 0u);
 }
@@ -154,8 +153,8 @@ TEST_P(LinkTest, AFrameOverTheLimitIsRefusedBeforeItIsSent) {
 }
 
 TEST_P(LinkTest, SeveralLinksAreDrivenAtOnce) {
-  LinkEnds more = join(GetParam());
-  std::array<Link*, 2> far = {b_.get(), more.accepted->get()};
+  const Linked more = linked(GetParam());
+  std::array<Link*, 2> far = {b_.get(), more.b.get()};
   std::thread other([&] {
     Bytes first;
     Bytes second;
@@ -167,10 +166,68 @@ TEST_P(LinkTest, SeveralLinksAreDrivenAtOnce) {
   });
   const Bytes first = pattern(3'000'000, 1);
   const Bytes second = pattern(9, 2);
-  std::array<Link*, 2> near = {a_.get(), more.dialled->get()};
+  std::array<Link*, 2> near = {a_.get(), more.a.get()};
   ASSERT_TRUE(near[0]->begin_send(first));
   ASSERT_TRUE(near[1]->begin_send(second));
   ASSERT_TRUE(complete(near, in_seconds(20)));
+  other.join();
+}
+
+TEST_P(LinkTest, FailingAloneIsNoticedByAnEndThatOnlyWaitsForOthers) {
+  // b_ has done its part and fails; a_ still waits for a third rank, and must not go on for long.
+  const Linked third = linked(GetParam());
+  ASSERT_TRUE(b_->send(pattern(5), in_seconds(5)));
+  b_->abandon({ErrorCode::kUnreachable, "rank 2 is gone"});
+  std::array<Link*, 2> both = {a_.get(), third.a.get()};
+  Bytes from_b;
+  Bytes never;
+  ASSERT_TRUE(a_->begin_receive(from_b));
+  ASSERT_TRUE(third.a->begin_receive(never));
+  const auto done = complete(both, in_seconds(60));
+  ASSERT_FALSE(done);
+  EXPECT_EQ(done.error().code, ErrorCode::kUnreachable);
+  EXPECT_THAT(done.error().message, HasSubstr("rank 1 at b:2"));
+}
+
+TEST_P(LinkTest, AnOrderlyEndAfterItsPartDisturbsNoOther) {
+  Linked third = linked(GetParam());
+  ASSERT_TRUE(b_->send(pattern(5), in_seconds(5)));
+  b_.reset();
+  std::array<Link*, 2> both = {a_.get(), third.a.get()};
+  Bytes from_b;
+  Bytes from_third;
+  ASSERT_TRUE(a_->begin_receive(from_b));
+  ASSERT_TRUE(third.a->begin_receive(from_third));
+  std::thread later([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    ASSERT_TRUE(third.b->send(pattern(6), in_seconds(20)));
+  });
+  const auto done = complete(both, in_seconds(20));
+  later.join();
+  ASSERT_TRUE(done) << done.error().message;
+  EXPECT_EQ(from_b, pattern(5));
+  EXPECT_EQ(from_third, pattern(6));
+}
+
+// Slept on by both ends in turn, far longer than either spins.
+TEST_P(LinkTest, SleepersAreWoken) {
+  std::thread other([&] {
+    Bytes frame;
+    for (int i = 0; i < 5; ++i) {
+      ASSERT_TRUE(b_->receive(frame, in_seconds(20)));
+      std::this_thread::sleep_for(std::chrono::milliseconds(3));
+      ASSERT_TRUE(b_->send(frame, in_seconds(20)));
+    }
+  });
+  Bytes frame;
+  for (int i = 0; i < 5; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(3));
+    const Bytes sent = pattern(3'000'000, static_cast<unsigned>(i));
+    ASSERT_TRUE(a_->send(sent, in_seconds(20)));
+    const auto back = a_->receive(frame, in_seconds(20));
+    ASSERT_TRUE(back) << back.error().message;
+    EXPECT_EQ(frame, sent);
+  }
   other.join();
 }
 

@@ -5,7 +5,9 @@
 
 #include <thread>
 
+#include "transport/emulated.h"
 #include "transport/link.h"
+#include "transport/shm.h"
 
 namespace shoal {
 
@@ -51,6 +53,41 @@ inline LinkEnds join(LinkMode mode) {
   EXPECT_TRUE(ends.dialled) << ends.dialled.error().message;
   EXPECT_TRUE(ends.accepted) << ends.accepted.error().message;
   return ends;
+}
+
+enum class LinkKind { kPlain, kTls, kShm, kEmulated };
+inline constexpr std::array kLinkKinds = {LinkKind::kPlain, LinkKind::kTls, LinkKind::kShm,
+                                          LinkKind::kEmulated};
+inline std::string name_of(LinkKind kind) {
+  constexpr std::array kNames = {"plain", "tls", "shm", "emulated"};
+  return kNames.at(static_cast<size_t>(kind));
+}
+
+struct Linked {
+  std::unique_ptr<Link> a;  // rank 0, which calls the other "rank 1 at b:2"
+  std::unique_ptr<Link> b;
+};
+
+// Both ends of a link of any kind, the fastest that can be emulated among them.
+inline Linked linked(LinkKind kind) {
+  Linked both;
+  if (kind == LinkKind::kPlain || kind == LinkKind::kTls) {
+    LinkEnds ends = join(kind == LinkKind::kTls ? LinkMode::kTls : LinkMode::kPlain);
+    if (ends.dialled && ends.accepted) {
+      both = {std::move(*ends.dialled), std::move(*ends.accepted)};
+    }
+    return both;
+  }
+  auto ends = connected_shm_pair("rank 1 at b:2", "rank 0 at a:1");
+  EXPECT_TRUE(ends) << ends.error().message;
+  if (!ends) return both;
+  both = {std::move(ends->first), std::move(ends->second)};
+  if (kind == LinkKind::kEmulated) {
+    const LinkModel fast = parse_link_model("20,80,5").value();
+    both.a = make_emulated_link(std::move(both.a), fast);
+    both.b = make_emulated_link(std::move(both.b), fast);
+  }
+  return both;
 }
 
 }  // namespace shoal
