@@ -37,28 +37,32 @@ struct BytesField {
 constexpr std::array kBytes = {
     BytesField{"file_bytes", &ModelCard::file_bytes},
     BytesField{"parameter_count", &ModelCard::parameter_count},
-    BytesField{"kv_weight_bytes_each", &ModelCard::kv_weight_bytes_each},
-    BytesField{"replicated_bytes", &ModelCard::replicated_bytes},
+    BytesField{"embedding_bytes", &ModelCard::embedding_bytes},
+    BytesField{"head_bytes", &ModelCard::head_bytes},
+    BytesField{"first_bytes", &ModelCard::first_bytes},
+    BytesField{"last_bytes", &ModelCard::last_bytes},
+    BytesField{"shared_bytes", &ModelCard::shared_bytes},
 };
+constexpr int64_t kMostLayers = 1 << 14;
 
-// Sums over a card must not overflow, whoever sent it.
+// Sums over a card must not overflow, whoever sent it. Called before they are made.
 Status check_sums(const ModelCard& card) {
-  uint64_t total = card.replicated_bytes;
-  bool overflow = total > kBeyondAnyMachineBytes || card.layer_count > 1 << 20;
-  const auto count_in = [&](uint64_t bytes, int64_t count) {
-    uint64_t product = 0;
-    overflow |= __builtin_mul_overflow(bytes, static_cast<uint64_t>(count), &product);
-    overflow |= __builtin_add_overflow(total, product, &total) || total > kBeyondAnyMachineBytes;
+  uint64_t total = 0;
+  bool overflow = false;
+  const auto count_in = [&](uint64_t bytes) {
+    overflow |= __builtin_add_overflow(total, bytes, &total) || total > kBeyondAnyMachineBytes;
   };
-  for (const CutFacts& facts : card.cuts) {
-    count_in(facts.bytes_each, facts.count);
-    overflow |= facts.read_bytes_each > facts.bytes_each;
+  for (const uint16_t kind : card.layers) {
+    const LayerFacts& layer = card.layer_kinds[kind];
+    for (const uint64_t bytes : layer.bytes) count_in(bytes);
+    count_in(layer.key_value_bytes);
+    count_in(layer.replicated_bytes);
   }
-  count_in(card.kv_weight_bytes_each, card.kv_head_count);
-  for (const CacheFacts& cache : card.caches) {
+  for (const uint64_t bytes : {card.embedding_bytes, card.head_bytes, card.first_bytes,
+                               card.last_bytes, card.shared_bytes})
+    count_in(bytes);
+  for (const CacheFacts& cache : card.caches)
     overflow |= cache.head_dimension > 1 << 20 || cache.kv_heads > card.head_count;
-    count_in(static_cast<uint64_t>(8 * cache.layer_count), card.kv_head_count);
-  }
   if (overflow)
     return fail(ErrorCode::kInvalidArgument, "the model card's sizes are too large to be true");
   return {};
@@ -78,14 +82,72 @@ Result<CutFacts> cut_facts_from_json(const Json& json) {
   SHOAL_ASSIGN(facts.count, count_field(json, "count", 1));
   SHOAL_ASSIGN(facts.unit, count_field(json, "unit", 1));
   SHOAL_ASSIGN(facts.finest_unit, count_field(json, "finest_unit", 1));
-  SHOAL_ASSIGN(facts.bytes_each, json_field<uint64_t>(json, "bytes_each"));
-  SHOAL_ASSIGN(facts.read_bytes_each, json_field<uint64_t>(json, "read_bytes_each"));
   return facts;
+}
+
+Json to_json(const LayerFacts& layer) {
+  Json bytes = Json::object();
+  for (const CutKind kind : kCutKinds) {
+    const uint64_t of_kind = layer.bytes[static_cast<size_t>(kind)];
+    if (of_kind > 0) bytes[std::string(cut_kind_name(kind))] = of_kind;
+  }
+  return {{"bytes", std::move(bytes)},
+          {"key_value_bytes", layer.key_value_bytes},
+          {"replicated_bytes", layer.replicated_bytes},
+          {"cache", layer.cache}};
+}
+
+Result<LayerFacts> layer_facts_from_json(const Json& json, const ModelCard& card) {
+  LayerFacts layer;
+  SHOAL_ASSIGN(const Json bytes, json_field<Json>(json, "bytes"));
+  for (const CutKind kind : kCutKinds) {
+    const std::string name(cut_kind_name(kind));
+    uint64_t& of_kind = layer.bytes[static_cast<size_t>(kind)];
+    SHOAL_ASSIGN(of_kind, json_field_or<uint64_t>(bytes, name.c_str(), 0));
+    if (of_kind > 0 && (card[kind].count == 0 || kind == CutKind::kVocabulary))
+      return fail(ErrorCode::kInvalidArgument,
+                  "a layer of the model card has bytes of '{}', which "
+                  "it cannot have",
+                  name);
+  }
+  SHOAL_ASSIGN(layer.key_value_bytes, json_field<uint64_t>(json, "key_value_bytes"));
+  SHOAL_ASSIGN(layer.replicated_bytes, json_field<uint64_t>(json, "replicated_bytes"));
+  SHOAL_ASSIGN(layer.cache, json_field<int64_t>(json, "cache"));
+  if (layer.cache < -1 || layer.cache >= static_cast<int64_t>(card.caches.size()))
+    return fail(ErrorCode::kInvalidArgument, "a layer of the model card names cache {} of {}",
+                layer.cache, card.caches.size());
+  return layer;
+}
+
+// The field 'layer_kinds', and in 'layers' which of those each layer is.
+Status layers_from_json(const Json& json, ModelCard& card) {
+  SHOAL_ASSIGN(const Json kinds, json_field<Json>(json, "layer_kinds"));
+  SHOAL_ASSIGN(const Json layers, json_field<Json>(json, "layers"));
+  if (!layers.is_array() || static_cast<int64_t>(layers.size()) != card.layer_count ||
+      card.layer_count > kMostLayers) {
+    return fail(ErrorCode::kInvalidArgument, "the field 'layers' must list {} of them, at most {}",
+                card.layer_count, kMostLayers);
+  }
+  if (!kinds.is_array() || kinds.empty() || kinds.size() > layers.size())
+    return fail(ErrorCode::kInvalidArgument, "the field 'layer_kinds' must list 1 to {} of them",
+                layers.size());
+  for (const Json& kind : kinds) {
+    SHOAL_ASSIGN(card.layer_kinds.emplace_back(), layer_facts_from_json(kind, card));
+  }
+  for (const Json& layer : layers) {
+    // A parser stores what is not negative as unsigned.
+    if (!layer.is_number_unsigned() || layer.get<uint64_t>() >= kinds.size())
+      return fail(ErrorCode::kInvalidArgument,
+                  "the field 'layers' must name one of the {} kinds "
+                  "for each",
+                  kinds.size());
+    card.layers.push_back(static_cast<uint16_t>(layer.get<uint64_t>()));
+  }
+  return {};
 }
 
 Result<CacheFacts> cache_facts_from_json(const Json& json) {
   CacheFacts cache;
-  SHOAL_ASSIGN(cache.layer_count, count_field(json, "layer_count", 1));
   SHOAL_ASSIGN(cache.head_dimension, count_field(json, "head_dimension", 1));
   SHOAL_ASSIGN(cache.window, count_field(json, "window", 0));
   SHOAL_ASSIGN(cache.latent, json_field<bool>(json, "latent"));
@@ -135,16 +197,25 @@ std::string_view cut_kind_words(CutKind kind) {
 
 namespace {
 
-struct FileBytes {
-  std::array<uint64_t, kCutKinds.size()> of_kind = {};
-  uint64_t key_value = 0;
-  uint64_t replicated = 0;
-};
+// Where a tensor outside of layers counts: by its name, as architectures share these names.
+uint64_t& end_bytes(ModelCard& card, const TensorRule& rule) {
+  const bool at_end = rule.name.starts_with("output");
+  if (rule.kind()) return at_end ? card.head_bytes : card.embedding_bytes;
+  if (rule.name.starts_with("rope")) return card.shared_bytes;
+  return at_end ? card.last_bytes : card.first_bytes;
+}
 
-FileBytes count_bytes(const gguf::File& file, const ModelDescription& model, ModelCard& card) {
+uint64_t& layer_bytes(LayerFacts& layer, const TensorRule& rule) {
+  const auto kind = rule.kind();
+  if (!kind) return layer.replicated_bytes;
+  return rule.is_key_value() ? layer.key_value_bytes : layer.bytes[static_cast<size_t>(*kind)];
+}
+
+// The bytes of each tensor to where they count; the type of most of them.
+void count_bytes(const gguf::File& file, const ModelDescription& model, ModelCard& card,
+                 std::vector<LayerFacts>& layers) {
   const Architecture* architecture = find_architecture(model.architecture);
   SHOAL_CHECK(architecture != nullptr);  // descriptions come from describe()
-  FileBytes bytes;
   std::map<uint32_t, uint64_t> bytes_of_type;
   for (const gguf::TensorInfo& tensor : file.tensors()) {
     const auto match = match_rule(architecture->tensors, tensor.name);
@@ -153,11 +224,8 @@ FileBytes count_bytes(const gguf::File& file, const ModelDescription& model, Mod
     for (const int64_t dimension : tensor.dimensions) elements *= static_cast<uint64_t>(dimension);
     card.parameter_count += elements;
     bytes_of_type[tensor.type] += tensor.size_bytes;
-    const auto kind = match->rule->kind();
-    (!kind                         ? bytes.replicated
-     : match->rule->is_key_value() ? bytes.key_value
-                                   : bytes.of_kind[static_cast<size_t>(*kind)]) +=
-        tensor.size_bytes;
+    (match->rule->per_layer() ? layer_bytes(layers[static_cast<size_t>(match->layer)], *match->rule)
+                              : end_bytes(card, *match->rule)) += tensor.size_bytes;
   }
   uint64_t most = 0;
   for (const auto& [type, size_bytes] : bytes_of_type) {
@@ -165,7 +233,20 @@ FileBytes count_bytes(const gguf::File& file, const ModelDescription& model, Mod
     most = size_bytes;
     card.quantisation = element_traits(type)->name;
   }
-  return bytes;
+}
+
+// Each kind of layer once.
+void set_layers(const std::vector<LayerFacts>& layers, ModelCard& card) {
+  for (const LayerFacts& layer : layers) {
+    const auto known = std::ranges::find(card.layer_kinds, layer);
+    card.layers.push_back(static_cast<uint16_t>(known - card.layer_kinds.begin()));
+    if (known == card.layer_kinds.end()) card.layer_kinds.push_back(layer);
+  }
+}
+
+bool stand_alone(const ModelDescription& model) {
+  return model.layer_input == 0 &&
+         std::ranges::find(model.without_keys, true) == model.without_keys.end();
 }
 
 // Counts and units; no bytes yet.
@@ -184,21 +265,61 @@ void set_cuts(const ModelDescription& model, ModelCard& card) {
   }
 }
 
-std::vector<CacheFacts> caches_of(const ModelDescription& model) {
+// The kinds of cache, and which of them each layer fills.
+std::vector<CacheFacts> caches_of(const ModelDescription& model, std::vector<LayerFacts>& layers) {
   const bool latent = model.latent.rank > 0;
   std::vector<CacheFacts> caches;
   for (const bool windowed : {false, true}) {
     CacheFacts cache{.window = windowed ? model.window : 0, .latent = latent};
+    bool used = false;
     for (int64_t layer = 0; layer < model.layer_count; ++layer) {
       if (model.is_windowed(layer) != windowed || !model.has_keys(layer)) continue;
       const LayerShape shape = model.shape(layer);
-      ++cache.layer_count;
+      used = true;
+      layers[static_cast<size_t>(layer)].cache = static_cast<int64_t>(caches.size());
       cache.head_dimension = latent ? model.latent.rank + model.latent.rope : shape.head_dimension;
       cache.kv_heads = model.shapes.empty() ? 0 : shape.kv_head_count;
     }
-    if (cache.layer_count > 0) caches.push_back(cache);
+    if (used) caches.push_back(cache);
   }
   return caches;
+}
+
+// Makes the sums of `card` those of these layers of it.
+void sum_layers(ModelCard& card, Range layers) {
+  std::array<uint64_t, kCutKinds.size()> of_kind = {};
+  uint64_t key_value = 0;
+  card.replicated_bytes = card.shared_bytes;
+  for (CacheFacts& cache : card.caches) cache.layer_count = 0;
+  for (int64_t at = layers.begin; at < layers.end; ++at) {
+    const LayerFacts& layer = card.layer_kinds[card.layers[static_cast<size_t>(at)]];
+    for (size_t kind = 0; kind < of_kind.size(); ++kind) of_kind[kind] += layer.bytes[kind];
+    key_value += layer.key_value_bytes;
+    card.replicated_bytes += layer.replicated_bytes;
+    if (layer.cache >= 0) ++card.caches[static_cast<size_t>(layer.cache)].layer_count;
+  }
+  const bool first = layers.begin == 0;
+  const bool last = layers.end == static_cast<int64_t>(card.layers.size());
+  const bool once = card.tied_embedding && first;
+  of_kind[static_cast<size_t>(CutKind::kVocabulary)] +=
+      (first ? card.embedding_bytes : 0) + (last && !once ? card.head_bytes : 0);
+  card.replicated_bytes += (first ? card.first_bytes : 0) + (last ? card.last_bytes : 0);
+  for (const CutKind kind : kCutKinds) {
+    CutFacts& facts = card[kind];
+    if (facts.count == 0) continue;
+    facts.bytes_each = divided_up(of_kind[static_cast<size_t>(kind)], facts.count);
+    facts.read_bytes_each = facts.bytes_each;
+  }
+  CutFacts& experts = card[CutKind::kExperts];
+  if (experts.count > 0 && card.expert_count > 0) {
+    experts.read_bytes_each = static_cast<uint64_t>(static_cast<double>(experts.bytes_each) *
+                                                    static_cast<double>(card.experts_used) /
+                                                    static_cast<double>(card.expert_count));
+  }
+  CutFacts& vocabulary = card[CutKind::kVocabulary];
+  vocabulary.read_bytes_each =
+      last ? std::min(divided_up(card.head_bytes, vocabulary.count), vocabulary.bytes_each) : 0;
+  card.kv_weight_bytes_each = divided_up(key_value, card.kv_head_count);
 }
 
 }  // namespace
@@ -217,58 +338,65 @@ ModelCard model_card(const gguf::File& file, const ModelDescription& model) {
   card.expert_count = model.mixture.count;
   card.experts_used = model.mixture.count > 0 ? model.mixture.routing.used : 0;
   card.tied_embedding = model.tied_embedding;
-  card.caches = caches_of(model);
+  card.layers_stand_alone = stand_alone(model);
   set_cuts(model, card);
-  const FileBytes bytes = count_bytes(file, model, card);
-  for (const CutKind kind : kCutKinds) {
-    CutFacts& facts = card[kind];
-    if (facts.count == 0) continue;
-    facts.bytes_each = divided_up(bytes.of_kind[static_cast<size_t>(kind)], facts.count);
-    facts.read_bytes_each = facts.bytes_each;
+  std::vector<LayerFacts> layers(static_cast<size_t>(model.layer_count));
+  card.caches = caches_of(model, layers);
+  count_bytes(file, model, card, layers);
+  set_layers(layers, card);
+  if (const gguf::TensorInfo* table = file.find_tensor("token_embd.weight");
+      model.tied_embedding && table != nullptr) {
+    card.head_bytes = table->size_bytes;
   }
-  CutFacts& experts = card[CutKind::kExperts];
-  if (experts.count > 0) {
-    experts.read_bytes_each = experts.bytes_each * static_cast<uint64_t>(card.experts_used) /
-                              static_cast<uint64_t>(card.expert_count);
-  }
-  const gguf::TensorInfo* head =
-      file.find_tensor(model.tied_embedding ? "token_embd.weight" : "output.weight");
-  card[CutKind::kVocabulary].read_bytes_each =
-      head != nullptr ? std::min(divided_up(head->size_bytes, model.vocabulary_size),
-                                 card[CutKind::kVocabulary].bytes_each)
-                      : 0;
-  card.kv_weight_bytes_each = divided_up(bytes.key_value, model.kv_head_count);
-  card.replicated_bytes = bytes.replicated;
+  sum_up(card);
   return card;
+}
+
+void sum_up(ModelCard& card) {
+  sum_layers(card, {0, static_cast<int64_t>(card.layers.size())});
+}
+
+ModelCard card_of_layers(const ModelCard& card, Range layers) {
+  const auto count = static_cast<int64_t>(card.layers.size());
+  layers.end = std::clamp<int64_t>(layers.end, 0, count);
+  layers.begin = std::clamp<int64_t>(layers.begin, 0, layers.end);
+  ModelCard part = card;
+  sum_layers(part, layers);
+  part.layer_count = layers.size();
+  part.layers_stand_alone = false;
+  part.layers.clear();
+  part.layer_kinds.clear();
+  return part;
 }
 
 Json to_json(const ModelCard& card) {
   Json json = {{"name", card.name},
                {"architecture", card.architecture},
                {"quantisation", card.quantisation},
-               {"tied_embedding", card.tied_embedding}};
+               {"tied_embedding", card.tied_embedding},
+               {"layers_stand_alone", card.layers_stand_alone}};
   for (const CountField& field : kCounts) json[field.name] = card.*field.member;
   for (const BytesField& field : kBytes) json[field.name] = card.*field.member;
   Json cuts = Json::object();
   for (const CutKind kind : kCutKinds) {
     const CutFacts& facts = card[kind];
     if (facts.count == 0) continue;
-    cuts[std::string(cut_kind_name(kind))] = {{"count", facts.count},
-                                              {"unit", facts.unit},
-                                              {"finest_unit", facts.finest_unit},
-                                              {"bytes_each", facts.bytes_each},
-                                              {"read_bytes_each", facts.read_bytes_each}};
+    cuts[std::string(cut_kind_name(kind))] = {
+        {"count", facts.count}, {"unit", facts.unit}, {"finest_unit", facts.finest_unit}};
   }
   json["cuts"] = std::move(cuts);
   Json caches = Json::array();
   for (const CacheFacts& cache : card.caches) {
-    caches.push_back({{"layer_count", cache.layer_count},
-                      {"head_dimension", cache.head_dimension},
+    caches.push_back({{"head_dimension", cache.head_dimension},
                       {"window", cache.window},
                       {"latent", cache.latent},
                       {"kv_heads", cache.kv_heads}});
   }
   json["caches"] = std::move(caches);
+  Json kinds = Json::array();
+  for (const LayerFacts& kind : card.layer_kinds) kinds.push_back(to_json(kind));
+  json["layer_kinds"] = std::move(kinds);
+  json["layers"] = card.layers;
   return json;
 }
 
@@ -278,6 +406,7 @@ Result<ModelCard> model_card_from_json(const Json& json) {
   SHOAL_ASSIGN(card.architecture, json_field<std::string>(json, "architecture"));
   SHOAL_ASSIGN(card.quantisation, json_field<std::string>(json, "quantisation"));
   SHOAL_ASSIGN(card.tied_embedding, json_field<bool>(json, "tied_embedding"));
+  SHOAL_ASSIGN(card.layers_stand_alone, json_field<bool>(json, "layers_stand_alone"));
   for (const CountField& field : kCounts) {
     SHOAL_ASSIGN(card.*field.member, count_field(json, field.name, field.least));
   }
@@ -308,7 +437,9 @@ Result<ModelCard> model_card_from_json(const Json& json) {
     }
     card.caches.push_back(facts);
   }
+  SHOAL_TRY(layers_from_json(json, card));
   SHOAL_TRY(check_sums(card));
+  sum_up(card);
   return card;
 }
 
@@ -342,7 +473,18 @@ RankCut whole(const ModelCard& card) {
   return cut;
 }
 
+namespace {
+
+RankCut without_layers(RankCut cut) {
+  cut.layers = {};
+  return cut;
+}
+
+}  // namespace
+
 uint64_t weight_bytes(const ModelCard& card, const RankCut& cut) {
+  if (cut.layers.size() > 0)
+    return weight_bytes(card_of_layers(card, cut.layers), without_layers(cut));
   uint64_t bytes = card.replicated_bytes;
   for (const CutKind kind : kCutKinds)
     bytes += card[kind].bytes_each * static_cast<uint64_t>(cut[kind].size());
@@ -352,6 +494,10 @@ uint64_t weight_bytes(const ModelCard& card, const RankCut& cut) {
 
 uint64_t kv_bytes(const ModelCard& card, const RankCut& cut, KvType type, int64_t positions,
                   int64_t step_rows) {
+  if (cut.layers.size() > 0) {
+    return kv_bytes(card_of_layers(card, cut.layers), without_layers(cut), type, positions,
+                    step_rows);
+  }
   double bytes = 0;  // what no machine has must not wrap around to little
   for (const CacheFacts& cache : card.caches) {
     const Range kv = kv_heads_of(cut[CutKind::kHeads], card.head_count,

@@ -164,19 +164,28 @@ struct CutFacts {
   int64_t unit = 1;              // borders fall on its multiples, or at the end
   int64_t finest_unit = 1;       // where there are too few units: KV heads are then held twice, and
                                  // columns of numbers without blocks cut anywhere
-  uint64_t bytes_each = 0;       // of the file's tensors, all layers
+  uint64_t bytes_each = 0;       // of the file's tensors, all layers of the card
   uint64_t read_bytes_each = 0;  // of these what a step of one row reads on average
   bool operator==(const CutFacts&) const = default;
 };
 
 // Layers that keep the same kind of history (tensor/program.h).
 struct CacheFacts {
-  int64_t layer_count = 0;
+  int64_t layer_count = 0;  // of the card
   int64_t head_dimension = 0;
   int64_t window = 0;    // 0: everything is kept
   bool latent = false;   // one key on every rank, no values
   int64_t kv_heads = 0;  // 0: as many as the card says
   bool operator==(const CacheFacts&) const = default;
+};
+
+// What one layer weighs, in bytes of the file's tensors.
+struct LayerFacts {
+  std::array<uint64_t, kCutKinds.size()> bytes = {};  // by what divides them; keys and values not
+  uint64_t key_value_bytes = 0;
+  uint64_t replicated_bytes = 0;  // norms and the like
+  int64_t cache = -1;             // of the card's; -1: keeps nothing of its own
+  bool operator==(const LayerFacts&) const = default;
 };
 
 // No machine has so many bytes; sums of sizes stop here, and stay exact.
@@ -199,8 +208,19 @@ struct ModelCard {
   int64_t expert_count = 0;  // 0: none
   int64_t experts_used = 0;
   bool tied_embedding = false;
+  bool layers_stand_alone = true;  // none reads what another made but the residual stream: only
+                                   // such a model is cut by layers
+  std::vector<LayerFacts> layer_kinds;  // each once
+  std::vector<uint16_t> layers;         // by layer: which of those it is
+  uint64_t embedding_bytes = 0;         // where the first layers are
+  uint64_t head_bytes = 0;    // where the last ones are; tied: the embedding's table, once where
+                              // both are
+  uint64_t first_bytes = 0;   // what else is at the first layers, on every rank,
+  uint64_t last_bytes = 0;    // at the last ones,
+  uint64_t shared_bytes = 0;  // and at all
   std::array<CutFacts, kCutKinds.size()> cuts = {};
   std::vector<CacheFacts> caches;
+  // Sums over the layers of the card, as are the bytes of the cuts and the layers of the caches.
   uint64_t kv_weight_bytes_each = 0;  // of key and value weights, per KV head; where some layers
                                       // have fewer, a cut between those holds a little more
   uint64_t replicated_bytes = 0;      // norms and the like, on every rank
@@ -209,6 +229,12 @@ struct ModelCard {
   bool operator==(const ModelCard&) const = default;
 };
 ModelCard model_card(const gguf::File& file, const ModelDescription& description);
+// The part of a model that is in these layers, as a card whose sums are theirs: with the embedding
+// where they begin the model and the head (else no byte of the vocabulary is read) where they end
+// it. Cuts of it have no `layers`. It cannot be cut by layers again.
+ModelCard card_of_layers(const ModelCard& card, Range layers);
+// Makes the sums of a card from its layers and ends; what model_card() and JSON do.
+void sum_up(ModelCard& card);
 Json to_json(const ModelCard& card);
 Result<ModelCard> model_card_from_json(const Json& json);
 
@@ -230,10 +256,14 @@ enum class Balance {
 // attention heads cannot be cut over 4 ranks").
 Result<std::vector<RankCut>> partition(const ModelCard& card, std::span<const double> shares,
                                        Balance balance = Balance::kEachKind);
-// How many ranks a model can be cut over at most.
+// How many ranks the tensors of a model can be cut over at most.
 int64_t most_ranks(const ModelCard& card);
+// Cuts a model by layers in proportion to `shares` (positive, one per stage, in the stages' order):
+// contiguous, at least one layer each, by the weights that a step reads, which at the last stage
+// include the head. kDoesNotFit for more stages than layers, or layers that do not stand alone.
+Result<std::vector<Range>> partition_layers(const ModelCard& card, std::span<const double> shares);
 
-// Bytes of the weights that a rank with this cut holds.
+// Bytes of the weights that a rank with this cut holds: of its layers, where it names them.
 uint64_t weight_bytes(const ModelCard& card, const RankCut& cut);
 // KV cache bytes of one sequence of `positions` on a rank with this cut; at most 2^60. Layers with
 // a window keep no more than it and `step_rows` positions.

@@ -95,7 +95,57 @@ uint64_t read_bytes_each(const ModelCard& card, CutKind kind) {
                      static_cast<uint64_t>(card.head_count);
 }
 
+// What a step of one row reads of the whole model's weights, by layer.
+std::vector<double> read_bytes_of_layers(const ModelCard& card) {
+  std::vector<double> bytes;
+  for (const uint16_t kind : card.layers) {
+    const LayerFacts& layer = card.layer_kinds[kind];
+    double sum = static_cast<double>(layer.key_value_bytes + layer.replicated_bytes);
+    for (const CutKind cut : kCutKinds) {
+      const auto of_cut = static_cast<double>(layer.bytes[static_cast<size_t>(cut)]);
+      sum += cut == CutKind::kExperts && card.expert_count > 0
+                 ? of_cut * static_cast<double>(card.experts_used) /
+                       static_cast<double>(card.expert_count)
+                 : of_cut;
+    }
+    bytes.push_back(sum);
+  }
+  return bytes;
+}
+
 }  // namespace
+
+Result<std::vector<Range>> partition_layers(const ModelCard& card, std::span<const double> shares) {
+  SHOAL_ASSIGN(const std::vector<double> part, normalised(shares));
+  const std::vector<double> layers = read_bytes_of_layers(card);
+  if (part.size() > 1 && !card.layers_stand_alone) {
+    return fail(ErrorCode::kDoesNotFit,
+                "layers of {} read what others made beside the residual stream; it cannot be cut "
+                "by layers",
+                card.name);
+  }
+  if (layers.size() < part.size()) {
+    return fail(ErrorCode::kDoesNotFit, "{} layers cannot be cut into {} stages", layers.size(),
+                part.size());
+  }
+  const double all =
+      std::accumulate(layers.begin(), layers.end(), 0.0) + static_cast<double>(card.head_bytes);
+  std::vector<Range> ranges;
+  size_t end = 0;
+  double before = 0;  // bytes of the layers up to `end`
+  double wanted = 0;  // and what the stages so far should have
+  for (size_t stage = 0; stage < part.size(); ++stage) {
+    const size_t begin = end;
+    const size_t last_end = layers.size() - (part.size() - 1 - stage);
+    wanted += part[stage] * all;
+    // The border nearest to it.
+    while (end < last_end && (end == begin || before + layers[end] / 2 <= wanted))
+      before += layers[end++];
+    if (stage + 1 == part.size()) end = layers.size();
+    ranges.push_back({static_cast<int64_t>(begin), static_cast<int64_t>(end)});
+  }
+  return ranges;
+}
 
 int64_t most_ranks(const ModelCard& card) {
   int64_t most = INT32_MAX;

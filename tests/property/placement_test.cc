@@ -38,8 +38,8 @@ ModelCard arbitrary_card() {
   set_dense_cuts(
       card, feed_forward, vocabulary,
       {bytes(layers * hidden * static_cast<double>(card.head_dimension * (2 * queries + 2))),
-       bytes(layers * 3 * hidden), bytes(hidden * (card.tied_embedding ? 1 : 2)), bytes(hidden)});
-  card.replicated_bytes = static_cast<uint64_t>((2 * layers + 1) * hidden * 4);
+       bytes(layers * 3 * hidden), bytes(hidden * (card.tied_embedding ? 1 : 2)), bytes(hidden)},
+      static_cast<uint64_t>(card.hidden) * 4);
   card.file_bytes = weight_bytes(card, whole(card));
   return card;
 }

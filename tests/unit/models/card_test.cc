@@ -79,7 +79,7 @@ TEST(ModelCard, JsonThatCannotBeIsRefusedWithTheField) {
     wrong[key] = -1;
     EXPECT_FALSE(model_card_from_json(wrong)) << key;
     wrong[key] = UINT64_MAX;
-    if (key != "file_bytes" && key != "parameter_count" && key != "kv_weight_bytes_each") {
+    if (key != "file_bytes" && key != "parameter_count") {
       EXPECT_FALSE(model_card_from_json(wrong)) << key;
     }
     wrong[key] = 1.5;
@@ -89,6 +89,52 @@ TEST(ModelCard, JsonThatCannotBeIsRefusedWithTheField) {
   uneven["kv_head_count"] = 3;
   EXPECT_FALSE(model_card_from_json(uneven));
   EXPECT_FALSE(model_card_from_json(Json("text")));
+}
+
+TEST(ModelCard, LayersThatCannotBeAreRefused) {
+  const Json good = to_json(card_of({}));
+  const auto refusal = [&](const char* pointer, const Json& value) {
+    Json spoilt = good;
+    spoilt[Json::json_pointer(pointer)] = value;
+    const auto card = model_card_from_json(spoilt);
+    EXPECT_FALSE(card) << pointer << " " << dump_json(value);
+    return card ? "" : card.error().message;
+  };
+  EXPECT_THAT(refusal("/layers", Json::array({0})), HasSubstr("must list 2"));
+  EXPECT_THAT(refusal("/layers/1", 1u), HasSubstr("must name one of the 1 kinds"));
+  EXPECT_THAT(refusal("/layers/1", -1), HasSubstr("must name one of the 1 kinds"));
+  EXPECT_THAT(refusal("/layer_kinds", Json::array()), HasSubstr("'layer_kinds' must list 1 to 2"));
+  EXPECT_THAT(refusal("/layer_kinds/0/cache", 1), HasSubstr("names cache 1 of 1"));
+  EXPECT_THAT(refusal("/layer_kinds/0/bytes/vocabulary", 5u), HasSubstr("cannot have"));
+  EXPECT_THAT(refusal("/layer_kinds/0/bytes/experts", 5u), HasSubstr("cannot have"));
+  EXPECT_THAT(refusal("/layer_kinds/0/bytes/heads", kBeyondAnyMachineBytes),
+              HasSubstr("too large to be true"));
+  EXPECT_THAT(refusal("/layer_kinds/0/key_value_bytes", UINT64_MAX),
+              HasSubstr("too large to be true"));
+}
+
+// A stage holds its layers and the ends that it is at; stages hold the model once, but for a tied
+// table that two of them need.
+TEST(ModelCard, StagesHoldTheModelOnce) {
+  for (const bool tied : {false, true}) {
+    const ModelCard card = card_of({.layers = 4, .tied = tied, .rope_factors = true});
+    const uint64_t table = 4u * 64 * 100, factors = 4u * 8, norm = 4u * 64;
+    const uint64_t layer = 4u * (2 * 64 + 64 * 64 * 2 + 64 * 32 * 2 + 3 * 64 * 96);
+    RankCut cut = whole(card);
+    cut.layers = {0, 1};
+    EXPECT_EQ(weight_bytes(card, cut), table + factors + layer);
+    EXPECT_EQ(kv_bytes(card, cut, KvType::kF32, 10, 256), 10u * 2 * 2 * 16 * 4);
+    cut.layers = {1, 3};
+    EXPECT_EQ(weight_bytes(card, cut), factors + 2 * layer);
+    EXPECT_EQ(kv_bytes(card, cut, KvType::kF32, 10, 256), 2 * 10u * 2 * 2 * 16 * 4);
+    EXPECT_EQ(card_of_layers(card, cut.layers)[CutKind::kVocabulary].read_bytes_each, 0u);
+    cut.layers = {3, 4};
+    EXPECT_EQ(weight_bytes(card, cut), table + norm + factors + layer);
+    EXPECT_EQ(card_of_layers(card, cut.layers)[CutKind::kVocabulary].read_bytes_each, 4u * 64);
+    cut.layers = {0, 4};
+    EXPECT_EQ(weight_bytes(card, cut), weight_bytes(card, whole(card)));
+    EXPECT_EQ(weight_bytes(card, cut), card.parameter_count * 4);
+  }
 }
 
 TEST(RankCut, GoesThroughJsonUnchangedAndRefusesTheRest) {

@@ -21,9 +21,8 @@ ModelCard smollm() {
   card.head_count = 9;
   card.kv_head_count = 3;
   card.head_dimension = 64;
-  set_dense_cuts(card, 1536, 49152, {30 * 552960 / 3, 30 * 3 * 360, 612, 612});
-  card.replicated_bytes = 140544;
   card.tied_embedding = true;
+  set_dense_cuts(card, 1536, 49152, {30 * 552960 / 3, 30 * 3 * 360, 612, 612}, 576 * 4);
   return card;
 }
 
@@ -90,7 +89,7 @@ TEST(Partition, HeadsThatAreNarrowGoInUnits) {
   ModelCard card = smollm();
   card.head_count = card.kv_head_count = 8;
   card.head_dimension = 8;  // four heads make 32 columns
-  card[CutKind::kHeads] = {8, 4, 4, 1, 1};
+  card[CutKind::kHeads] = {.count = 8, .unit = 4, .finest_unit = 4};
   const auto cuts = partition(card, std::vector<double>{1, 1});
   ASSERT_TRUE(cuts);
   expect_covered(*cuts, card, 4);
@@ -111,6 +110,51 @@ TEST(Partition, MoreRanksThanKvHeadsHoldSomeTwice) {
   for (const RankCut& cut : *cuts) bytes += weight_bytes(card, cut);
   EXPECT_EQ(bytes, weight_bytes(card, whole(card)) + 3 * card.replicated_bytes +
                        static_cast<uint64_t>(held - 3) * card.kv_weight_bytes_each);
+}
+
+TEST(PartitionLayers, StagesAreContiguousAndTheHeadCountsAtTheLast) {
+  const ModelCard card = smollm();  // 30 layers of 2.2 MB, a head of 30 MB: 44 layers to read
+  const auto even = partition_layers(card, std::vector<double>{1, 1});
+  ASSERT_TRUE(even) << even.error().message;
+  EXPECT_EQ((*even)[0], (Range{0, 22}));
+  EXPECT_EQ((*even)[1], (Range{22, 30}));
+  const auto uneven = partition_layers(card, std::vector<double>{1, 3});
+  ASSERT_TRUE(uneven);
+  EXPECT_EQ((*uneven)[0], (Range{0, 11}));
+  EXPECT_EQ(partition_layers(card, std::vector<double>{2})->front(), (Range{0, 30}));
+}
+
+TEST(PartitionLayers, EveryStageHasALayerWhateverTheShares) {
+  ModelCard card = smollm();
+  for (uint64_t round = 0; round < 2000; ++round) {
+    const auto draw = philox(9, round);
+    card.layer_count = 1 + draw[0] % 90;
+    set_dense_cuts(card, 1536, 49152, {30 * 552960 / 3, 30 * 3 * 360, 612, 612});
+    std::vector<double> shares;
+    const size_t stages = 1 + draw[1] % 10;
+    for (size_t stage = 0; stage < stages; ++stage)
+      shares.push_back(std::pow(10, 4 * uniform(10, round, stage)));
+    const auto ranges = partition_layers(card, shares);
+    ASSERT_EQ(ranges.has_value(), static_cast<int64_t>(stages) <= card.layer_count);
+    if (!ranges) continue;
+    int64_t end = 0;
+    for (const Range& range : *ranges) {
+      EXPECT_EQ(range.begin, end);
+      EXPECT_GT(range.size(), 0);
+      end = range.end;
+    }
+    EXPECT_EQ(end, card.layer_count);
+  }
+}
+
+TEST(PartitionLayers, WhatCannotBeIsRefused) {
+  ModelCard card = smollm();
+  EXPECT_EQ(partition_layers(card, std::vector<double>(31, 1.0)).error().message,
+            "30 layers cannot be cut into 31 stages");
+  EXPECT_FALSE(partition_layers(card, std::vector<double>{1, -1}));
+  card.layers_stand_alone = false;
+  EXPECT_EQ(partition_layers(card, std::vector<double>{1, 1}).error().code, ErrorCode::kDoesNotFit);
+  EXPECT_TRUE(partition_layers(card, std::vector<double>{1}));
 }
 
 TEST(Partition, SharesThatAreNoneAreRefused) {

@@ -152,6 +152,9 @@ TEST(Gemma4, ACacheIsCountedOnceForTheLayersThatShareIt) {
   // each kind holds half of what is cut.
   EXPECT_EQ(card[CutKind::kFeedForward].count, 32);
   EXPECT_EQ(card[CutKind::kFeedForward].bytes_each, 4u * 3 * 32 * (1 + 1 + 2 + 2));
+  EXPECT_FALSE(card.layers_stand_alone);
+  EXPECT_THAT(partition_layers(card, std::vector<double>{1, 1}).error().message,
+              HasSubstr("cannot be cut by layers"));
   const auto back = model_card_from_json(to_json(card));
   ASSERT_TRUE(back) << back.error().message;
   EXPECT_EQ(*back, card);
@@ -261,6 +264,20 @@ TEST(Llama4, EverySecondLayerHasExperts) {
   EXPECT_EQ(model->window, 8192);
   const ModelCard card = model_card(opened->file, *model);
   EXPECT_EQ(card[CutKind::kFeedForward].bytes_each, 4u * 3 * 32 * 2);
+  EXPECT_TRUE(card.layers_stand_alone);
+  // Layers with experts and without weigh and keep what is theirs.
+  const ModelCard dense = card_of_layers(card, {2, 3});
+  EXPECT_EQ(dense[CutKind::kFeedForward].bytes_each, 4u * 3 * 32);
+  EXPECT_EQ(dense[CutKind::kExperts].bytes_each, 0u);
+  ASSERT_EQ(dense.caches.size(), 2u);
+  EXPECT_EQ(dense.caches[0].layer_count, 0);
+  EXPECT_EQ(dense.caches[1].layer_count, 1);
+  const ModelCard mixed = card_of_layers(card, {3, 4});
+  EXPECT_EQ(mixed[CutKind::kFeedForward].bytes_each, 0u);
+  EXPECT_EQ(mixed[CutKind::kExperts].bytes_each, 2 * 4u * 3 * 32);
+  EXPECT_EQ(mixed[CutKind::kExperts].read_bytes_each, 4u * 3 * 32);
+  EXPECT_EQ(mixed.caches[0].layer_count, 1);
+  EXPECT_EQ(model_card_from_json(to_json(card)), card);
   const auto program = build_program(*model, whole(card), 64);
   ASSERT_TRUE(program) << program.error().message;
   EXPECT_TRUE(program->cache_groups[0].chunked);

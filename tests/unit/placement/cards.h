@@ -24,8 +24,8 @@ inline ModelCard smollm2_card() {
   card.tied_embedding = true;
   constexpr uint64_t kRow = 576 * 34 / 32;  // Q8_0
   set_dense_cuts(card, 1536, 49152,
-                 {30ull * 576 * 64 * (2 * 3 + 2) * 20 / 32, 30ull * 3 * 576 * 20 / 32, kRow, kRow});
-  card.replicated_bytes = 61 * 576 * 4;
+                 {30ull * 576 * 64 * (2 * 3 + 2) * 20 / 32, 30ull * 3 * 576 * 20 / 32, kRow, kRow},
+                 576 * 4);
   return card;
 }
 
@@ -45,8 +45,8 @@ inline ModelCard big_card() {
   card.context_length = 131072;
   card.tied_embedding = true;
   set_dense_cuts(card, 8192, 128256,
-                 {16ull * 2048 * 64 * (2 * 4 + 2) * 2, 16ull * 3 * 2048 * 2, 2048 * 2, 2048 * 2});
-  card.replicated_bytes = 33 * 2048 * 4;
+                 {16ull * 2048 * 64 * (2 * 4 + 2) * 2, 16ull * 3 * 2048 * 2, 2048 * 2, 2048 * 2},
+                 2048 * 4);
   return card;
 }
 
