@@ -1,128 +1,117 @@
 #include "collectives/group.h"
 
 #include <algorithm>
-#include <array>
-#include <optional>
 
-#include "collectives/reduce.h"
+#include "collectives/group_state.h"
 
 namespace shoal {
-namespace {
 
-constexpr size_t kMostRanks = 64;
-
-// Direct exchange wins while the bytes that it sends more than the other route, (p-1) n (1 - 2/p),
-// take less time than one more trip: alpha * B = 50 us * 1.25 GB/s on the 10 GbE that such clusters
-// have at best; slower links have a similar product (1 GbE 70 us * 0.12 GB/s prefers less,
-// Thunderbolt more). Two ranks are always better off direct.
-constexpr double kTripBytes = 64 << 10;
-
-bool direct_is_cheaper(size_t payload_bytes, size_t ranks) {
-  const auto p = static_cast<double>(ranks);
-  return (p - 1) * static_cast<double>(payload_bytes) * (1 - 2 / p) <= kTripBytes;
-}
-
-}  // namespace
-
-struct Group::State {
-  size_t rank = 0;
-  std::vector<std::unique_ptr<Link>> links;
-  std::vector<Link*> others;  // in rank order, without this rank
-  std::vector<std::vector<float>> received;
-  std::array<const float*, kMostRanks> parts{};
-  std::optional<Error> error;
-  ReduceRoute route = ReduceRoute::kByCost;
-  LinkCounters counters;
-
-  size_t size() const { return links.size(); }
-
-  // Runs one collective: counts it, and makes its failure everybody's.
-  template <typename Collective>
-  Status run(Collective&& collective) {
-    if (error) return std::unexpected(*error);
-    if (size() == 1) return collective();
-    const auto start = Clock::now();
-    Status status = collective();
-    counters.wait_ns += static_cast<uint64_t>(
-        std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count());
-    ++counters.calls;
-    if (!status) close(status.error());
-    return status;
-  }
-
-  void close(Error why) {
-    add_bytes(counters);
-    error = std::move(why);
-    for (Link* link : others) link->abandon(*error);
-    others.clear();
-    for (auto& link : links) link.reset();
-  }
-
-  void add_bytes(LinkCounters& to) const {
-    for (const Link* link : others) {
-      to.bytes_sent += link->counters().bytes_sent;
-      to.bytes_received += link->counters().bytes_received;
-    }
-  }
-
-  std::span<float> room(size_t from, size_t count) {
-    if (received[from].size() < count) received[from].resize(count);
-    return std::span(received[from]).first(count);
-  }
-
-  Status reduce_direct(std::span<float> values, Deadline deadline);
-  Status reduce_scattered(std::span<float> values, Deadline deadline);
-};
-
-Status Group::State::reduce_direct(std::span<float> values, Deadline deadline) {
-  for (size_t r = 0; r < size(); ++r) {
-    parts[r] = values.data();
-    if (r == rank) continue;
-    const std::span<float> theirs = room(r, values.size());
-    parts[r] = theirs.data();
-    SHOAL_TRY(links[r]->begin_send(std::as_bytes(values)));
-    SHOAL_TRY(links[r]->begin_receive_exactly(std::as_writable_bytes(theirs)));
-  }
-  SHOAL_TRY(complete(others, deadline));
-  sum_in_order(std::span(parts).first(size()), values);
+Status Group::State::wait(Deadline deadline) {
+  SHOAL_ASSIGN(const Turn first, turn());
+  if (first == Turn::kEnough) return {};
+  SHOAL_ASSIGN(const bool in_time, drive(others, [this] { return turn(); }, deadline));
+  if (!in_time && !satisfied()) return overdue();
   return {};
 }
 
-Status Group::State::reduce_scattered(std::span<float> values, Deadline deadline) {
-  const auto chunk = [&](size_t r) {
-    const size_t begin = values.size() * r / size();
-    const size_t end = values.size() * (r + 1) / size();
-    return values.subspan(begin, end - begin);
+Result<Turn> Group::State::turn() {
+  bool began = false;
+  for (Peer& other : peers) {
+    SHOAL_ASSIGN(const bool more, other.lane.begin_next(spare));
+    began |= more;
+  }
+  if (reduction.stage == ReduceStage::kScatter && scattered()) {
+    gather_sums();
+    return turn();
+  }
+  if (began) return Turn::kBegan;
+  return satisfied() ? Turn::kEnough : Turn::kNothing;
+}
+
+bool Group::State::satisfied() const {
+  return std::ranges::all_of(peers, [](const Peer& other) { return other.lane.satisfied(); });
+}
+
+Result<bool> Group::State::push() {
+  SHOAL_TRY(turn());
+  bool moved = false;
+  for (Link* link : others) {
+    SHOAL_ASSIGN(const Link::Progress progress, link->advance());
+    moved |= progress.moved;
+  }
+  SHOAL_ASSIGN(const Turn after, turn());
+  return moved || after == Turn::kBegan;
+}
+
+Status Group::State::push_out() {
+  const auto all_sent = [](const Peer& other) { return other.lane.all_sent(); };
+  for (bool more = true; more && !std::ranges::all_of(peers, all_sent);) {
+    auto pushed = push();
+    if (!pushed) {
+      close(pushed.error());
+      return std::unexpected(std::move(pushed).error());
+    }
+    more = *pushed;
+  }
+  return {};
+}
+
+// First who is waited for; then who has not taken what was posted, which may be why.
+std::unexpected<Error> Group::State::overdue() {
+  std::optional<Error> first;
+  const auto blame = [&](Lane& lane) {
+    Error late = lane.link().overdue().error();
+    if (!first) {
+      first = std::move(late);
+    } else {
+      first->message += "; " + late.message;
+    }
   };
-  const std::span<float> mine = chunk(rank);
-  for (size_t r = 0; r < size(); ++r) {
-    parts[r] = mine.data();
-    if (r == rank) continue;
-    const std::span<float> theirs = room(r, mine.size());
-    parts[r] = theirs.data();
-    SHOAL_TRY(links[r]->begin_send(std::as_bytes(chunk(r))));
-    SHOAL_TRY(links[r]->begin_receive_exactly(std::as_writable_bytes(theirs)));
+  for (Peer& other : peers) {
+    if (!other.lane.satisfied()) {
+      blame(other.lane);
+      break;
+    }
   }
-  SHOAL_TRY(complete(others, deadline));
-  sum_in_order(std::span(parts).first(size()), mine);
-  for (size_t r = 0; r < size(); ++r) {
-    if (r == rank) continue;
-    SHOAL_TRY(links[r]->begin_send(std::as_bytes(mine)));
-    SHOAL_TRY(links[r]->begin_receive_exactly(std::as_writable_bytes(chunk(r))));
+  for (Peer& other : peers) {
+    if (other.lane.satisfied() && !other.lane.all_sent()) {
+      blame(other.lane);
+      break;
+    }
   }
-  return complete(others, deadline);
+  return std::unexpected(*std::move(first));
+}
+
+void Group::State::close(Error why) {
+  add_bytes(counters);
+  error = std::move(why);
+  for (Link* link : others) link->abandon(*error);
+  others.clear();
+  peers.clear();
+  reduction.stage = ReduceStage::kNone;
+  for (auto& link : links) link.reset();
+}
+
+void Group::State::add_bytes(LinkCounters& to) const {
+  for (const Link* link : others) {
+    to.bytes_sent += link->counters().bytes_sent;
+    to.bytes_received += link->counters().bytes_received;
+  }
 }
 
 Group::Group(int rank, std::vector<std::unique_ptr<Link>> links)
     : state_(std::make_unique<State>()) {
   SHOAL_CHECK(!links.empty() && links.size() <= kMostRanks);
   SHOAL_CHECK(rank >= 0 && static_cast<size_t>(rank) < links.size());
-  state_->rank = static_cast<size_t>(rank);
-  state_->links = std::move(links);
-  state_->received.resize(state_->size());
-  for (size_t r = 0; r < state_->size(); ++r) {
-    SHOAL_CHECK((state_->links[r] == nullptr) == (r == state_->rank));
-    if (r != state_->rank) state_->others.push_back(state_->links[r].get());
+  State& state = *state_;
+  state.rank = static_cast<size_t>(rank);
+  state.size = state.reduce_count = links.size();
+  state.links = std::move(links);
+  for (size_t r = 0; r < state.size; ++r) {
+    SHOAL_CHECK((state.links[r] == nullptr) == (r == state.rank));
+    if (r == state.rank) continue;
+    state.others.push_back(state.links[r].get());
+    state.peers.push_back({.lane = Lane(*state.links[r]), .part = {}});
   }
 }
 
@@ -134,10 +123,7 @@ int Group::rank() const {
   return static_cast<int>(state_->rank);
 }
 int Group::size() const {
-  return static_cast<int>(state_->size());
-}
-void Group::set_reduce_route(ReduceRoute route) {
-  state_->route = route;
+  return static_cast<int>(state_->size);
 }
 
 LinkCounters Group::counters() const {
@@ -146,32 +132,18 @@ LinkCounters Group::counters() const {
   return all;
 }
 
-Status Group::all_reduce(std::span<float> values, Deadline deadline) {
-  State& state = *state_;
-  return state.run([&]() -> Status {
-    if (state.size() == 1 || values.empty()) return {};
-    const bool direct = state.route == ReduceRoute::kByCost
-                            ? direct_is_cheaper(values.size_bytes(), state.size())
-                            : state.route == ReduceRoute::kDirect;
-    return direct ? state.reduce_direct(values, deadline)
-                  : state.reduce_scattered(values, deadline);
-  });
-}
-
 Status Group::all_gather(std::span<const std::byte> mine, std::vector<Bytes>& parts,
                          Deadline deadline) {
   State& state = *state_;
   return state.run([&]() -> Status {
-    parts.resize(state.size());
-    for (size_t r = 0; r < state.size(); ++r) {
-      if (r == state.rank) {
-        parts[r].assign(mine.begin(), mine.end());
-        continue;
-      }
-      SHOAL_TRY(state.links[r]->begin_send(mine));
-      SHOAL_TRY(state.links[r]->begin_receive(parts[r]));
+    parts.resize(state.size);
+    parts[state.rank].assign(mine.begin(), mine.end());
+    for (size_t i = 0; i < state.peers.size(); ++i) {
+      Lane& lane = state.peers[i].lane;
+      lane.await_sent(lane.send(mine));
+      lane.await_received(lane.receive(parts[i < state.rank ? i : i + 1]));
     }
-    return complete(state.others, deadline);
+    return state.wait(deadline);
   });
 }
 
@@ -179,35 +151,44 @@ Status Group::gather(int root, std::span<const std::byte> mine, std::vector<Byte
                      Deadline deadline) {
   State& state = *state_;
   SHOAL_CHECK(root >= 0 && root < size());
-  const auto from = static_cast<size_t>(root);
   return state.run([&]() -> Status {
-    if (state.rank != from) {
-      SHOAL_TRY(state.links[from]->begin_send(mine));
-      return complete(state.others, deadline);
+    if (state.rank != static_cast<size_t>(root)) {
+      Lane& lane = state.peer(root).lane;
+      lane.await_sent(lane.send(mine));
+      return state.wait(deadline);
     }
-    parts.resize(state.size());
-    for (size_t r = 0; r < state.size(); ++r) {
-      if (r == from) {
-        parts[r].assign(mine.begin(), mine.end());
-      } else {
-        SHOAL_TRY(state.links[r]->begin_receive(parts[r]));
-      }
+    parts.resize(state.size);
+    parts[state.rank].assign(mine.begin(), mine.end());
+    for (size_t i = 0; i < state.peers.size(); ++i) {
+      Lane& lane = state.peers[i].lane;
+      lane.await_received(lane.receive(parts[i < state.rank ? i : i + 1]));
     }
-    return complete(state.others, deadline);
+    return state.wait(deadline);
   });
 }
 
 Status Group::broadcast(int root, Bytes& frame, Deadline deadline) {
   State& state = *state_;
   SHOAL_CHECK(root >= 0 && root < size());
-  const auto from = static_cast<size_t>(root);
   return state.run([&]() -> Status {
-    if (state.rank != from) {
-      SHOAL_TRY(state.links[from]->begin_receive(frame));
+    if (state.rank != static_cast<size_t>(root)) {
+      Lane& lane = state.peer(root).lane;
+      lane.await_received(lane.receive(frame));
     } else {
-      for (Link* link : state.others) SHOAL_TRY(link->begin_send(frame));
+      for (State::Peer& other : state.peers) other.lane.await_sent(other.lane.send(frame));
     }
-    return complete(state.others, deadline);
+    return state.wait(deadline);
+  });
+}
+
+Status Group::barrier(Deadline deadline) {
+  State& state = *state_;
+  return state.run([&]() -> Status {
+    for (State::Peer& other : state.peers) {
+      other.lane.await_sent(other.lane.send({}));
+      other.lane.await_received(other.lane.receive_exactly({}));
+    }
+    return state.wait(deadline);
   });
 }
 

@@ -1,9 +1,12 @@
-// Group: the ranks of one instance and the collectives among them. Called by the one thread that
-// computes; every rank must make the same calls in the same order. Reductions add contributions in
-// rank order 0, 1, 2, ..., whatever the algorithm, so all ranks end with the same bits, and so does
-// a repeat. A group of one returns at once. Any failure is final for the group: all its links are
-// closed, so that no other rank waits for this one longer than it takes to notice, and every later
-// call fails with the same error. Once buffers have grown, nothing allocates.
+// Group: the ranks of one instance, what they do together and what they tell one another. Called by
+// the one thread that computes. Between two ranks everything is received in the order in which it
+// was sent, collectives included: ranks that make calls which match in that order never mix them
+// up. All-reduces add contributions in rank order, whatever the route, so all ranks end with the
+// same bits, and so does a repeat. A group of one returns at once. Any failure is final for the
+// group: all its links are closed, so that no other rank waits for this one longer than it takes to
+// notice, and every later call fails with the same error. Every wait drives all links: what was
+// posted goes on leaving, what try_receive() began goes on arriving, and a rank that fails is
+// noticed whoever is waited for. Once buffers have grown, nothing allocates.
 #pragma once
 
 #include <memory>
@@ -12,16 +15,11 @@
 
 #include "base/clock.h"
 #include "base/result.h"
+#include "collectives/payload.h"
+#include "collectives/route.h"
 #include "transport/link.h"
 
 namespace shoal {
-
-// How contributions travel in an all_reduce; every rank of a group must use the same.
-enum class ReduceRoute {
-  kByCost,   // the cheaper of the two for the payload and the number of ranks
-  kDirect,   // everybody sends everything to everybody: alpha + (p-1) n/B
-  kScatter,  // reduce-scatter, then all-gather: 2 alpha + 2 (p-1)/p n/B
-};
 
 class Group {
  public:
@@ -35,8 +33,31 @@ class Group {
   int rank() const;
   int size() const;
 
-  // values = sum over ranks, in place. Every rank passes the same length; another one is kCorrupt.
+  // --- what all ranks must set alike, and not while an all-reduce is under way ---
+
+  // all_reduce adds over the ranks first_rank to first_rank + count - 1, of which this is one; all
+  // ranks unless set.
+  void reduce_among(int first_rank, int count);
+  // Of all_reduce and of the values sent to one rank; f32 unless set.
+  void set_payload(Payload payload);
+  // What decides the route; another than positive, finite numbers changes nothing.
+  void set_link_cost(LinkCost cost);
+  void set_reduce_route(ReduceRoute route);
+
+  // --- all-reduce ---
+
+  // values = sum over the ranks of reduce_among, in place: each rank's contribution rounded to the
+  // payload type, added in f32 in rank order; on the scatter route the sum is rounded too. Every
+  // rank passes the same length; another one is kCorrupt.
   Status all_reduce(std::span<float> values, Deadline deadline);
+  // The same in two halves, between which the caller computes: begin sends at once what the links
+  // take. One at a time; `values` stays in place and is not touched until finished. In the order of
+  // what goes between two ranks it counts as made at its beginning.
+  Status begin_all_reduce(std::span<float> values);
+  Status finish_all_reduce(Deadline deadline);
+
+  // --- over all ranks ---
+
   // parts[r] = what rank r passed as `mine`, of any length per rank; on every rank.
   Status all_gather(std::span<const std::byte> mine, std::vector<Bytes>& parts, Deadline deadline);
   // The same, but only `root` ends with the parts; the others' `parts` is left alone.
@@ -44,10 +65,36 @@ class Group {
                 Deadline deadline);
   // frame = what `root` passed, on every rank.
   Status broadcast(int root, Bytes& frame, Deadline deadline);
+  // Returns when every rank has come to it.
+  Status barrier(Deadline deadline);
 
-  // Bytes summed over the links; wait_ns and calls of the collectives themselves.
+  // --- between two ranks; never with itself ---
+
+  // Returns when the link has taken the frame whole.
+  Status send(int to, std::span<const std::byte> frame, Deadline deadline);
+  Status receive(int from, Bytes& frame, Deadline deadline);
+  // Another length is kCorrupt.
+  Status receive_exactly(int from, std::span<std::byte> frame, Deadline deadline);
+  // Numbers in the payload type.
+  Status send_values(int to, std::span<const float> values, Deadline deadline);
+  Status receive_values(int from, std::span<float> values, Deadline deadline);
+
+  // Queues a frame that the group owns from now on; it leaves before anything sent to `to` later:
+  // at once as far as the link takes it, and further whenever a call of this group waits or tries.
+  // One that does not leave is named when the deadline of a wait passes.
+  Status post(int to, Bytes frame);
+  // The same for numbers in the payload type; `values` is free again at once.
+  Status post_values(int to, std::span<const float> values);
+  // An empty frame with the memory of one posted earlier.
+  Bytes spare_frame();
+  // Waits until all that was posted has left. A group that is destroyed drops what has not.
+  Status flush(Deadline deadline);
+  // True when `frame` has come whole, false when not yet. After a false the same frame must be
+  // passed, in place, to further calls until one says true, or to receive(). Never blocks.
+  Result<bool> try_receive(int from, Bytes& frame);
+
+  // Bytes summed over the links; wait_ns and calls of what waits.
   LinkCounters counters() const;
-  void set_reduce_route(ReduceRoute route);
 
  private:
   struct State;

@@ -1,21 +1,52 @@
 #include "collectives/reduce.h"
 
-#include <algorithm>
 #include <array>
 
-namespace shoal {
+#include "base/result.h"
+#include "collectives/packed_numbers.h"
 
-void sum_in_order(std::span<const float* const> parts, std::span<float> out) {
-  // A block that stays in the first-level cache, so that a part which is `out` is read before it is
-  // overwritten.
-  std::array<float, 1024> sum;
-  for (size_t begin = 0; begin < out.size(); begin += sum.size()) {
-    const size_t count = std::min(sum.size(), out.size() - begin);
-    std::copy_n(parts[0] + begin, count, sum.begin());
-    for (const float* part : parts.subspan(1)) {
-      for (size_t i = 0; i < count; ++i) sum[i] += part[begin + i];
+namespace shoal {
+namespace {
+
+// The commonest sum.
+template <Payload P>
+void sum_two(const std::byte* first, const std::byte* second, std::span<float> out) {
+  for_blocks<P>(out.size(), [&](size_t offset, size_t begin, auto count) {
+    const PackedBlock<P> a(first + offset);
+    const PackedBlock<P> b(second + offset);
+    // Not straight to `out`, which may be a part: the compiler would make no vectors then.
+    std::array<float, kPayloadBlock> sum;
+    for (size_t i = 0; i < count; ++i) sum[i] = with_one_nan(a[i] + b[i]);
+    for (size_t i = 0; i < count; ++i) out[begin + i] = sum[i];
+  });
+}
+
+template <Payload P>
+void sum_all(std::span<const std::byte* const> parts, std::span<float> out) {
+  if (parts.size() == 2) return sum_two<P>(parts[0], parts[1], out);
+  for_blocks<P>(out.size(), [&](size_t offset, size_t begin, auto count) {
+    std::array<float, kPayloadBlock> sum;
+    const PackedBlock<P> first(parts[0] + offset);
+    for (size_t i = 0; i < count; ++i) sum[i] = first[i];
+    for (const std::byte* part : parts.subspan(1)) {
+      const PackedBlock<P> next(part + offset);
+      for (size_t i = 0; i < count; ++i) sum[i] += next[i];
     }
-    std::copy_n(sum.begin(), count, out.begin() + static_cast<std::ptrdiff_t>(begin));
+    for (size_t i = 0; i < count; ++i) out[begin + i] = with_one_nan(sum[i]);
+  });
+}
+
+}  // namespace
+
+void sum_in_order(Payload payload, std::span<const std::byte* const> parts, std::span<float> out) {
+  SHOAL_CHECK(!parts.empty());
+  switch (payload) {
+    case Payload::kF32:
+      return sum_all<Payload::kF32>(parts, out);
+    case Payload::kBf16:
+      return sum_all<Payload::kBf16>(parts, out);
+    case Payload::kInt8:
+      return sum_all<Payload::kInt8>(parts, out);
   }
 }
 

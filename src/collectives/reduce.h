@@ -3,11 +3,13 @@
 
 #include <span>
 
+#include "collectives/payload.h"
+
 namespace shoal {
 
-// out[i] = ((parts[0][i] + parts[1][i]) + parts[2][i]) + ...: the order is the ranks', so every
-// rank that adds the same parts gets the same bits. Each part has out.size() floats; one of them
-// may be `out` itself.
-void sum_in_order(std::span<const float* const> parts, std::span<float> out);
+// out[i] = ((parts[0][i] + parts[1][i]) + parts[2][i]) + ..., each part out.size() numbers of the
+// payload type, the sum in f32: the order is the ranks', so every rank that adds the same parts
+// gets the same bits. With kF32 a part may be `out` itself. At least one part.
+void sum_in_order(Payload payload, std::span<const std::byte* const> parts, std::span<float> out);
 
 }  // namespace shoal
