@@ -6,7 +6,6 @@
 
 #include "base/clock.h"
 #include "base/units.h"
-#include "cli/bench_runs.h"
 #include "engine/engine.h"
 #include "gguf/gguf.h"
 #include "kernels/cpu_backend.h"

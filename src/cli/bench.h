@@ -12,6 +12,7 @@
 #include "base/result.h"
 #include "models/model.h"
 #include "tensor/backend.h"
+#include "worker/bench_runs.h"
 
 namespace shoal::cli {
 
@@ -28,16 +29,6 @@ struct BenchOptions {
   KvType kv_type = KvType::kF16;
   bool profile = false;
   double probe_s = 0.3;  // for each look at what the machine can do
-};
-
-// One measurement: the median of the runs.
-struct BenchSpeed {
-  double seconds = 0;
-  std::vector<double> run_seconds;  // in the order of the runs
-  double tokens_per_s = 0;
-  double read_bytes_per_s = 0;      // weights and KV cache that the steps read
-  double multiply_adds_per_s = 0;   // of the products and of attention
-  std::vector<ProfiledPart> parts;  // of one more run that was timed part by part; else empty
 };
 
 struct BenchResult {

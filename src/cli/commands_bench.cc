@@ -3,7 +3,6 @@
 
 #include "base/units.h"
 #include "cli/bench.h"
-#include "cli/bench_runs.h"
 #include "cli/bench_text.h"
 #include "cli/commands.h"
 #include "cli/interrupt.h"

@@ -95,9 +95,8 @@ Status score_window(Engine& engine, std::span<const int32_t> window, uint64_t& s
     }
     step.number = step_number++;
     SHOAL_TRY(engine.submit(step));
-    SHOAL_ASSIGN(const auto result, engine.poll());
-    SHOAL_CHECK(result.has_value());
-    for (const RowResult& row : result->rows) {
+    SHOAL_ASSIGN(const StepResult result, engine.wait());
+    for (const RowResult& row : result.rows) {
       const auto next = static_cast<size_t>(step.rows[row.row].position) + 1;
       score.add(row.logits, window[next]);
     }

@@ -92,6 +92,8 @@ class Group {
   // True when `frame` has come whole, false when not yet. After a false the same frame must be
   // passed, in place, to further calls until one says true, or to receive(). Never blocks.
   Result<bool> try_receive(int from, Bytes& frame);
+  // Waits until some frame that try_receive() has begun is there. The deadline is no failure.
+  Status wait_for_any(Deadline deadline);
 
   // Bytes summed over the links; wait_ns and calls of what waits.
   LinkCounters counters() const;

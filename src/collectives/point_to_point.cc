@@ -124,4 +124,20 @@ Result<bool> Group::try_receive(int from, Bytes& frame) {
   return true;
 }
 
+Status Group::wait_for_any(Deadline deadline) {
+  State& state = *state_;
+  return state.run([&]() -> Status {
+    const auto come = [](const State::Peer& other) {
+      return other.tried != nullptr && other.lane.received(other.tried_ticket);
+    };
+    const auto turn = [&]() -> Result<Turn> {
+      SHOAL_ASSIGN(const Turn all, state.turn());
+      if (std::ranges::any_of(state.peers, come)) return Turn::kEnough;
+      return all == Turn::kBegan ? Turn::kBegan : Turn::kNothing;
+    };
+    SHOAL_ASSIGN([[maybe_unused]] const bool in_time, drive(state.others, turn, deadline));
+    return {};
+  });
+}
+
 }  // namespace shoal

@@ -4,19 +4,18 @@
 #include <array>
 
 #include "base/json.h"
-#include "models/tensor_rules.h"
 
 namespace shoal {
 
 namespace {
 
-constexpr int kProtocol = 1;  // of step headers, results and this message
+constexpr int kProtocol = 2;  // of step headers, results and this message
 
 struct Subject {
   const char* field;
   const char* meaning;
 };
-constexpr std::array<Subject, 9> kSubjects = {{
+constexpr std::array<Subject, 10> kSubjects = {{
     {"protocol", "its version of the step protocol"},
     {"file", "its model file (pull the model again on that node)"},
     {"kv_type", "its type of KV cache"},
@@ -26,6 +25,7 @@ constexpr std::array<Subject, 9> kSubjects = {{
     {"max_rows", "its most rows of a step"},
     {"max_wanted_rows", "its most rows with results"},
     {"context", "its context"},
+    {"payload", "the type of its payloads"},
 }};
 
 void add_value(Sha256& digest, const gguf::Value& value) {
@@ -42,25 +42,6 @@ void add_value(Sha256& digest, const gguf::Value& value) {
         }
       },
       value);
-}
-
-Status tiles(const std::vector<RankCut>& cuts, CutKind kind, int64_t all) {
-  const std::string_view name = cut_kind_words(kind);
-  int64_t next = 0;
-  for (size_t rank = 0; rank < cuts.size(); ++rank) {
-    const Range& range = cuts[rank][kind];
-    if (all == 0 && range.size() == 0) continue;
-    if (range.begin != next || range.end <= range.begin) {
-      return fail(ErrorCode::kConflict,
-                  "rank {} was given {} {} to {}, but {} comes next; the plan's cuts do not fit",
-                  rank, name, range.begin, range.end, next);
-    }
-    next = range.end;
-  }
-  if (next != all) {
-    return fail(ErrorCode::kConflict, "the ranks hold {} of the model's {} {}", next, all, name);
-  }
-  return {};
 }
 
 }  // namespace
@@ -83,8 +64,7 @@ Result<std::string> fingerprint(const gguf::File& file) {
   return digest.finish();
 }
 
-Result<std::vector<RankCut>> agree(Group& group, const gguf::File& file,
-                                   const ModelDescription& description, const RankCut& cut,
+Result<std::vector<RankCut>> agree(Group& group, const gguf::File& file, const RankCut& cut,
                                    const EngineOptions& options, int page_tokens) {
   SHOAL_ASSIGN(const std::string file_digest, fingerprint(file));
   const Json mine = {{"protocol", kProtocol},
@@ -96,6 +76,7 @@ Result<std::vector<RankCut>> agree(Group& group, const gguf::File& file,
                      {"max_rows", options.max_rows},
                      {"max_wanted_rows", options.max_wanted_rows},
                      {"context", options.max_positions},
+                     {"payload", payload_name(options.payload)},
                      {"cut", to_json(cut)}};
   std::vector<Bytes> parts;
   SHOAL_TRY(group.all_gather(as_bytes(mine.dump()), parts, Clock::now() + options.forming_timeout));
@@ -119,7 +100,6 @@ Result<std::vector<RankCut>> agree(Group& group, const gguf::File& file,
                   meaning, dump_json(value), dump_json(wanted));
     }
   }
-  for (const CutKind kind : kCutKinds) SHOAL_TRY(tiles(cuts, kind, cut_total(description, kind)));
   return cuts;
 }
 

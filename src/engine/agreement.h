@@ -10,14 +10,14 @@
 
 namespace shoal {
 
-// A digest of the file's metadata and shape and of the beginning of every tensor: finds another model, another
-// quantisation or another fine-tune, not a single flipped bit (that is what the SHA-256 of a pull
-// is for).
+// A digest of the file's metadata and shape and of the beginning of every tensor: finds another
+// model, another quantisation or another fine-tune, not a single flipped bit (that is what the
+// SHA-256 of a pull is for).
 Result<std::string> fingerprint(const gguf::File& file);
 
-// Exchanges and compares; returns the cuts of all ranks. kConflict names rank and subject.
-Result<std::vector<RankCut>> agree(Group& group, const gguf::File& file,
-                                   const ModelDescription& description, const RankCut& cut,
+// Exchanges and compares; returns the cuts of all ranks, which it does not judge. kConflict names
+// rank and subject.
+Result<std::vector<RankCut>> agree(Group& group, const gguf::File& file, const RankCut& cut,
                                    const EngineOptions& options, int page_tokens);
 
 // Every rank passes how its loading went; all return together. Another rank's failure comes back as

@@ -6,6 +6,7 @@
 #include "engine/agreement.h"
 #include "engine/load.h"
 #include "engine/shard_engine.h"
+#include "engine/stages.h"
 
 namespace shoal {
 
@@ -67,7 +68,8 @@ Result<std::unique_ptr<Engine>> Engine::create(
     const std::function<void(uint64_t, uint64_t)>& progress) {
   SHOAL_ASSIGN(const EngineOptions options, checked(wanted_options, description));
   SHOAL_ASSIGN(const std::vector<RankCut> cuts,
-               agree(group, file, description, cut, options, backend.page_tokens()));
+               agree(group, file, cut, options, backend.page_tokens()));
+  SHOAL_ASSIGN(const std::vector<Stage> stages, stages_of(cuts, description));
   auto program = build_program(description, cut, options.max_positions);
   Status loaded;
   std::vector<KvGroup> groups;
@@ -85,10 +87,17 @@ Result<std::unique_ptr<Engine>> Engine::create(
                     .vocabulary = description.vocabulary_size,
                     .page_tokens = backend.page_tokens(),
                     .groups = std::move(groups)};
+  const size_t mine = stage_of(stages, group.rank());
+  group.reduce_among(stages[mine].first_rank, stages[mine].rank_count);
+  group.set_payload(options.payload);
+  const Stage& last = stages.back();
   std::vector<Range> vocabularies;
-  for (const RankCut& one : cuts) vocabularies.push_back(one[CutKind::kVocabulary]);
+  for (int rank = last.first_rank; rank <= last.last_rank(); ++rank)
+    vocabularies.push_back(cuts[static_cast<size_t>(rank)][CutKind::kVocabulary]);
+  ResultMerger merger(std::move(vocabularies), last.first_rank,
+                      stages.size() > 1 ? description.hidden : 0);
   return std::make_unique<ShardEngine>(std::move(*program), backend, std::move(group), options,
-                                       std::move(limits), std::move(vocabularies));
+                                       std::move(limits), stages, std::move(merger));
 }
 
 }  // namespace shoal

@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/result.h"
 #include "collectives/group.h"
+#include "collectives/payload.h"
 #include "gguf/gguf.h"
 #include "kv/pages.h"
 #include "models/model.h"
@@ -34,7 +35,7 @@ struct StepRow {
 };
 
 // Rows of one sequence follow one another, each position one above the last; a sequence is in at
-// most one step in flight.
+// most one step in flight with a row that wants something; rows of its prompt may be in several.
 struct Step {
   uint64_t number = 0;            // rising by one from 1
   uint32_t candidate_count = 64;  // for rows that want candidates; 1 to kMostCandidates
@@ -68,9 +69,12 @@ struct EngineOptions {
   // Pages of a cache group that keeps everything; the same on every rank. One with a window has as
   // many as `sequences` rings at most (kv/pages.h).
   int64_t kv_pages = 0;
-  int64_t sequences = 1;                                // at once
-  std::chrono::milliseconds collective_timeout{10000};  // of every wait for a peer inside a step
-  std::chrono::milliseconds forming_timeout{600000};    // for the slowest rank to load its part
+  int64_t sequences = 1;            // at once
+  Payload payload = Payload::kF32;  // of what ranks add up and pass on
+  // How long a peer that should answer at once may be silent inside a step. Where it may have
+  // something to compute first, the time that such a step takes is added, several times over.
+  std::chrono::milliseconds collective_timeout{2000};
+  std::chrono::milliseconds forming_timeout{600000};  // for the slowest rank to load its part
 };
 
 class Engine {
@@ -87,13 +91,18 @@ class Engine {
   virtual ~Engine() = default;
 
   // --- on the lead ---
-  // Takes a step. Our caller's bug (a bad position, page or size) is kInvalidArgument and the step
-  // is not run; a lost peer is kUnreachable or kDeadline and the engine is spent: every later call
-  // gives the same error.
+  // Takes a step. Our caller's bug (a bad position, page or size, a step too many) is
+  // kInvalidArgument and the step is not run; a lost peer is kUnreachable or kDeadline and the
+  // engine is spent: every later call gives the same error.
   virtual Status submit(const Step& step) = 0;
-  virtual Result<std::optional<StepResult>> poll() = 0;  // the oldest finished step, if any
-  virtual Status tick() = 0;                             // tells idle followers that the lead lives
-  virtual Status stop() = 0;                             // tells followers to leave
+  // How many steps may be in flight: submitted, and their results not yet taken. As many as the
+  // model has stages of layers, which then compute different steps at once.
+  virtual int steps_at_once() const = 0;
+  virtual int steps_in_flight() const = 0;
+  virtual Result<std::optional<StepResult>> poll() = 0;  // the oldest step's, if it has come
+  virtual Result<StepResult> wait() = 0;  // for the oldest step in flight, of which there is one
+  virtual Status tick() = 0;              // tells idle followers that the lead lives
+  virtual Status stop() = 0;              // tells followers to leave
 
   // --- on every other rank ---
   enum class Followed { kStep, kTick, kStop };

@@ -26,11 +26,6 @@ void append(Bytes& message, const void* data, size_t size) {
   std::memcpy(message.data() + end, data, size);
 }
 
-std::unexpected<Error> wrong_size(size_t rank, size_t size) {
-  return fail(ErrorCode::kCorrupt,
-              "rank {} answered a step with {} bytes, which is not what it asked for", rank, size);
-}
-
 }  // namespace
 
 bool needs_vocabulary(const Step& step) {
@@ -38,14 +33,25 @@ bool needs_vocabulary(const Step& step) {
                              [](const StepRow& row) { return uses_vocabulary(row.want); });
 }
 
+bool needs_hidden(const Step& step) {
+  return std::ranges::any_of(step.rows,
+                             [](const StepRow& row) { return row.want == Want::kHidden; });
+}
+
 void ResultPacker::pack(const Step& step, std::span<const float> logits, Range vocabulary,
-                        Bytes& message) {
+                        Bytes& message, std::span<const float> hidden) {
   const auto width = static_cast<size_t>(vocabulary.size());
   message.clear();
   size_t wanted = 0;
   for (const StepRow& row : step.rows) {
     if (row.want == Want::kNothing) continue;
-    const auto values = logits.subspan(wanted++ * width, width);
+    const auto values = logits.subspan(wanted * width, width);
+    if (row.want == Want::kHidden && !hidden.empty()) {
+      const size_t hidden_width = hidden.size() * width / logits.size();
+      const auto state = hidden.subspan(wanted * hidden_width, hidden_width);
+      append(message, state.data(), state.size_bytes());
+    }
+    ++wanted;
     if (row.want == Want::kLogits) append(message, values.data(), values.size_bytes());
     if (row.want != Want::kCandidates) continue;
     const PartialSumExp sum = sum_exp(values);
@@ -54,6 +60,12 @@ void ResultPacker::pack(const Step& step, std::span<const float> logits, Range v
     append(message, &part, sizeof part);
     append(message, best_.data(), best_.size() * sizeof(Candidate));
   }
+}
+
+std::unexpected<Error> ResultMerger::wrong_size(size_t index, size_t size) const {
+  return fail(ErrorCode::kCorrupt,
+              "rank {} answered a step with {} bytes, which is not what it asked for",
+              first_rank_ + static_cast<int>(index), size);
 }
 
 Status ResultMerger::merge_candidates(const Step& step, std::span<const Bytes> parts,
@@ -79,9 +91,9 @@ Status ResultMerger::merge_candidates(const Step& step, std::span<const Bytes> p
       const Candidate& candidate = row.candidates[i];
       // A logit that is not a number has no place in an order; the packer never sends one.
       if (candidate.token < begin || candidate.token >= end || candidate.logit != candidate.logit) {
-        return fail(ErrorCode::kCorrupt,
-                    "rank {} offers token {} with logit {}, and holds {} to {}", rank,
-                    candidate.token, candidate.logit, begin, end - 1);
+        return fail(
+            ErrorCode::kCorrupt, "rank {} offers token {} with logit {}, and holds {} to {}",
+            first_rank_ + static_cast<int>(rank), candidate.token, candidate.logit, begin, end - 1);
       }
     }
   }
@@ -105,6 +117,15 @@ Status ResultMerger::merge_logits(std::span<const Bytes> parts, RowResult& row) 
   return {};
 }
 
+Status ResultMerger::take_hidden(std::span<const Bytes> parts, RowResult& row) {
+  const size_t size = sent_width_ * sizeof(float);
+  if (parts[0].size() - offsets_[0] < size) return wrong_size(0, parts[0].size());
+  row.hidden.resize(sent_width_);
+  std::memcpy(row.hidden.data(), parts[0].data() + offsets_[0], size);
+  offsets_[0] += size;
+  return {};
+}
+
 Status ResultMerger::merge(const Step& step, std::span<const Bytes> parts,
                            std::span<const float> hidden, StepResult& result) {
   result.number = step.number;
@@ -113,7 +134,7 @@ Status ResultMerger::merge(const Step& step, std::span<const Bytes> parts,
       step.rows, [](const StepRow& row) { return row.want != Want::kNothing; }));
   if (wanted == 0) return {};
   const size_t hidden_width = hidden.size() / wanted;
-  const bool from_all = needs_vocabulary(step);
+  const bool from_all = needs_vocabulary(step) || (sent_width_ > 0 && needs_hidden(step));
   SHOAL_CHECK(!from_all || parts.size() == vocabularies_.size());
   offsets_.assign(vocabularies_.size(), 0);
   result.rows.resize(wanted);
@@ -125,7 +146,9 @@ Status ResultMerger::merge(const Step& step, std::span<const Bytes> parts,
     row.row = static_cast<uint32_t>(r);
     if (want == Want::kCandidates) SHOAL_TRY(merge_candidates(step, parts, row));
     if (want == Want::kLogits) SHOAL_TRY(merge_logits(parts, row));
-    if (want == Want::kHidden) {
+    if (want == Want::kHidden && sent_width_ > 0) {
+      SHOAL_TRY(take_hidden(parts, row));
+    } else if (want == Want::kHidden) {
       const auto values = hidden.subspan(next * hidden_width, hidden_width);
       row.hidden.assign(values.begin(), values.end());
     }

@@ -6,6 +6,9 @@ namespace shoal {
 
 namespace {
 
+// Followers expect to hear from the lead more often than their patience lasts.
+constexpr std::chrono::milliseconds kTickEvery{500};
+
 // Adds the time from its making to its end to a total.
 class Stopwatch {
  public:
@@ -22,14 +25,17 @@ class Stopwatch {
 }  // namespace
 
 ShardEngine::ShardEngine(Program program, Backend& backend, Group group,
-                         const EngineOptions& options, StepLimits limits,
-                         std::vector<Range> vocabularies)
+                         const EngineOptions& options, StepLimits limits, std::vector<Stage> stages,
+                         ResultMerger merger)
     : program_(std::move(program)),
       backend_(backend),
       group_(std::move(group)),
       options_(options),
       limits_(std::move(limits)),
-      merger_(std::move(vocabularies)) {
+      stages_(std::move(stages)),
+      stage_(stage_of(stages_, group_.rank())),
+      merger_(std::move(merger)),
+      patience_(options.collective_timeout) {
   batch_.page_tables.resize(limits_.groups.size());
 }
 
@@ -37,6 +43,8 @@ Status ShardEngine::spend(Status status) {
   if (!status && !spent_) spent_ = status.error();
   return status;
 }
+
+// --- on the lead ---
 
 Status ShardEngine::submit(const Step& step) {
   SHOAL_CHECK(group_.rank() == 0);
@@ -46,32 +54,100 @@ Status ShardEngine::submit(const Step& step) {
     return fail(ErrorCode::kInvalidArgument, "step {} was submitted, {} comes next", step.number,
                 next_number_);
   }
-  return spend(broadcast_and_run(step));
+  if (steps_in_flight() == steps_at_once()) {
+    return fail(ErrorCode::kInvalidArgument,
+                "{} steps are in flight, as many as this instance runs at once", steps_in_flight());
+  }
+  return spend(submit_checked(step));
 }
 
-Status ShardEngine::broadcast_and_run(const Step& step) {
+Status ShardEngine::submit_checked(const Step& step) {
+  last_told_ = Clock::now();
   encode_step(step, frame_);
-  SHOAL_TRY(group_.broadcast(0, frame_, in_time()));
-  StepResult result;
-  SHOAL_TRY(run(step, result));
-  finished_.push_back(std::move(result));
+  for (int rank = 1; rank < group_.size(); ++rank) SHOAL_TRY(group_.post(rank, frame_));
+  InFlight& mine = in_flight_.emplace_back();
+  mine.step = step;
+  SHOAL_TRY(run(step, mine.result));
+  mine.parts.resize(static_cast<size_t>(stages_.back().rank_count));
+  if (!has_message(step)) mine.arrived = mine.parts.size();
+  if (!has_head()) return {};
+  if (mine.arrived == 0) {
+    const Stopwatch stopwatch(mine.result.compute_s);
+    pack(step, mine.parts[0]);
+    mine.arrived = 1;
+  }
+  return finish(mine);
+}
+
+// Waits for what is missing of a step, and makes its result of it.
+Status ShardEngine::finish(InFlight& oldest) {
+  if (oldest.finished) return {};
+  {
+    const Stopwatch stopwatch(oldest.result.wait_s);
+    for (; oldest.arrived < oldest.parts.size(); ++oldest.arrived) {
+      const int rank = stages_.back().first_rank + static_cast<int>(oldest.arrived);
+      SHOAL_TRY(group_.receive(rank, oldest.parts[oldest.arrived], in_time()));
+    }
+  }
+  const Stopwatch stopwatch(oldest.result.compute_s);
+  std::span<const float> hidden;
+  if (has_head() && needs_hidden(oldest.step))
+    hidden = backend_.rows(program_.hidden, static_cast<int64_t>(wanted_.size()));
+  SHOAL_TRY(merger_.merge(oldest.step, oldest.parts, hidden, oldest.result));
+  oldest.finished = true;
   return {};
 }
 
-Result<std::optional<StepResult>> ShardEngine::poll() {
-  if (!finished_.empty()) {
-    std::optional<StepResult> oldest = std::move(finished_.front());
-    finished_.pop_front();
-    return oldest;
+Result<bool> ShardEngine::take_parts(InFlight& oldest) {
+  for (; oldest.arrived < oldest.parts.size(); ++oldest.arrived) {
+    const int rank = stages_.back().first_rank + static_cast<int>(oldest.arrived);
+    SHOAL_ASSIGN(const bool whole, group_.try_receive(rank, oldest.parts[oldest.arrived]));
+    if (!whole) return false;
   }
+  return true;
+}
+
+StepResult ShardEngine::take_oldest() {
+  StepResult result = std::move(in_flight_.front().result);
+  in_flight_.pop_front();
+  return result;
+}
+
+Result<std::optional<StepResult>> ShardEngine::poll() {
+  if (!in_flight_.empty() && in_flight_.front().finished) return take_oldest();
   if (spent_) return std::unexpected(*spent_);
-  return std::nullopt;
+  if (in_flight_.empty()) return std::nullopt;
+  const Result<bool> whole = take_parts(in_flight_.front());
+  if (!whole) return std::unexpected(*(spent_ = whole.error()));
+  if (!*whole) return std::nullopt;
+  SHOAL_TRY(spend(finish(in_flight_.front())));
+  return take_oldest();
+}
+
+// Followers that wait for their next header are told meanwhile that the lead lives.
+Result<StepResult> ShardEngine::wait() {
+  SHOAL_CHECK(!in_flight_.empty());
+  const Deadline deadline =
+      Clock::now() + static_cast<int64_t>(stages_.size()) * patience_.for_a_part();
+  while (true) {
+    SHOAL_ASSIGN(std::optional<StepResult> result, poll());
+    if (result) return std::move(*result);
+    if (Clock::now() >= deadline) {
+      SHOAL_TRY(spend(finish(in_flight_.front())));
+      return take_oldest();
+    }
+    SHOAL_TRY(spend(group_.wait_for_any(std::min<Deadline>(deadline, Clock::now() + kTickEvery))));
+    if (Clock::now() - last_told_ >= kTickEvery) SHOAL_TRY(tick());
+  }
 }
 
 Status ShardEngine::signal(HeaderKind kind) {
   if (spent_) return std::unexpected(*spent_);
+  last_told_ = Clock::now();
   encode_signal(kind, frame_);
-  return spend(group_.broadcast(0, frame_, in_time()));
+  for (int rank = 1; rank < group_.size(); ++rank)
+    SHOAL_TRY(spend(group_.send(rank, frame_, in_time())));
+  return {};
 }
 
 Status ShardEngine::tick() {
@@ -80,6 +156,8 @@ Status ShardEngine::tick() {
 Status ShardEngine::stop() {
   return signal(HeaderKind::kStop);
 }
+
+// --- on the others ---
 
 Result<Engine::Followed> ShardEngine::follow(Deadline deadline) {
   SHOAL_CHECK(group_.rank() != 0);
@@ -90,7 +168,7 @@ Result<Engine::Followed> ShardEngine::follow(Deadline deadline) {
 }
 
 Result<Engine::Followed> ShardEngine::follow_header(Deadline deadline) {
-  SHOAL_TRY(group_.broadcast(0, frame_, deadline));
+  SHOAL_TRY(group_.receive(0, frame_, deadline));
   SHOAL_ASSIGN(const HeaderKind kind, decode_header(frame_, limits_, followed_));
   if (kind == HeaderKind::kTick) return Followed::kTick;
   if (kind == HeaderKind::kStop) return Followed::kStop;
@@ -102,10 +180,17 @@ Result<Engine::Followed> ShardEngine::follow_header(Deadline deadline) {
     return fail(ErrorCode::kCorrupt, "rank 0 sent step {}, {} comes next", followed_.number,
                 next_number_);
   }
-  StepResult result;
-  SHOAL_TRY(run(followed_, result));
+  StepResult unused;
+  SHOAL_TRY(run(followed_, unused));
+  if (has_head() && has_message(followed_)) {
+    Bytes message;
+    pack(followed_, message);
+    SHOAL_TRY(group_.post(0, std::move(message)));
+  }
   return Followed::kStep;
 }
+
+// --- on all ---
 
 void ShardEngine::fill_batch(const Step& step) {
   tokens_.clear();
@@ -133,7 +218,30 @@ void ShardEngine::fill_batch(const Step& step) {
   }
 }
 
-Status ShardEngine::run_segments(const Step& step) {
+Status ShardEngine::receive_rows(size_t row_count) {
+  if (!program_.received) return {};
+  const Stopwatch stopwatch(wait_s_);
+  const int member = group_.rank() - stages_[stage_].first_rank;
+  // All the stages before compute this step first.
+  const Deadline deadline = Clock::now() + static_cast<int64_t>(stage_) * patience_.for_a_part();
+  return group_.receive_values(sender_to(stages_[stage_ - 1], member),
+                               backend_.rows(*program_.received, static_cast<int64_t>(row_count)),
+                               deadline);
+}
+
+Status ShardEngine::send_rows(size_t row_count) {
+  if (!program_.sent) return {};
+  const Stopwatch stopwatch(wait_s_);
+  const Stage& next = stages_[stage_ + 1];
+  const auto rows = backend_.rows(*program_.sent, static_cast<int64_t>(row_count));
+  for (int member = 0; member < next.rank_count; ++member) {
+    if (sender_to(stages_[stage_], member) != group_.rank()) continue;
+    SHOAL_TRY(group_.send_values(next.first_rank + member, rows, in_time()));
+  }
+  return {};
+}
+
+Status ShardEngine::run_segments(size_t row_count) {
   for (size_t s = 0; s < program_.segments.size(); ++s) {
     {
       const Stopwatch stopwatch(compute_s_);
@@ -142,7 +250,7 @@ Status ShardEngine::run_segments(const Step& step) {
     const auto& reduced = program_.segments[s].all_reduce;
     if (!reduced) continue;
     const Rows kind = program_.buffers[static_cast<size_t>(*reduced)].rows;
-    const size_t rows = kind == Rows::kAll ? step.rows.size() : wanted_.size();
+    const size_t rows = kind == Rows::kAll ? row_count : wanted_.size();
     if (rows == 0) continue;
     const Stopwatch stopwatch(wait_s_);
     SHOAL_TRY(group_.all_reduce(backend_.rows(*reduced, static_cast<int64_t>(rows)), in_time()));
@@ -150,42 +258,43 @@ Status ShardEngine::run_segments(const Step& step) {
   return {};
 }
 
-Status ShardEngine::exchange_results(const Step& step, StepResult& result) {
+bool ShardEngine::has_message(const Step& step) const {
+  return needs_vocabulary(step) || (stages_.size() > 1 && needs_hidden(step));
+}
+
+void ShardEngine::pack(const Step& step, Bytes& message) {
   const auto wanted = static_cast<int64_t>(wanted_.size());
-  if (needs_vocabulary(step)) {
-    {
-      const Stopwatch stopwatch(compute_s_);
-      packer_.pack(step, backend_.rows(program_.logits, wanted), program_.vocabulary, message_);
-    }
-    const Stopwatch stopwatch(wait_s_);
-    SHOAL_TRY(group_.gather(0, message_, parts_, in_time()));
-  }
-  if (group_.rank() != 0) return {};
-  const Stopwatch stopwatch(compute_s_);
   std::span<const float> hidden;
-  if (wanted > 0) hidden = backend_.rows(program_.hidden, wanted);
-  return merger_.merge(step, parts_, hidden, result);
+  if (stages_.size() > 1 && group_.rank() == stages_.back().first_rank)
+    hidden = backend_.rows(program_.hidden, wanted);
+  packer_.pack(step, backend_.rows(program_.logits, wanted), program_.vocabulary, message, hidden);
 }
 
 Status ShardEngine::run(const Step& step, StepResult& result) {
   compute_s_ = 0;
   wait_s_ = 0;
   fill_batch(step);
-  SHOAL_TRY(run_segments(step));
-  SHOAL_TRY(exchange_results(step, result));
+  const bool generated_only =
+      std::ranges::all_of(roles_, [](Role role) { return role == Role::kGenerated; });
+  patience_.begin(step.rows.size(), generated_only);
+  SHOAL_TRY(receive_rows(step.rows.size()));
+  SHOAL_TRY(run_segments(step.rows.size()));
+  SHOAL_TRY(send_rows(step.rows.size()));
+  patience_.finished(compute_s_);
+  result.number = step.number;
   result.compute_s = compute_s_;
   result.wait_s = wait_s_;
   ++next_number_;
-  count(step);
+  count(step, generated_only);
   return {};
 }
 
-void ShardEngine::count(const Step& step) {
+void ShardEngine::count(const Step& step, bool generated_only) {
   ++totals_.steps;
   totals_.rows += step.rows.size();
   totals_.compute_s += compute_s_;
   totals_.wait_s += wait_s_;
-  if (!std::ranges::all_of(roles_, [](Role role) { return role == Role::kGenerated; })) return;
+  if (!generated_only) return;
   ++totals_.decode_steps;
   totals_.decode_compute_s += compute_s_;
   totals_.decode_wait_s += wait_s_;

@@ -7,7 +7,7 @@ namespace shoal {
 Scheduler::Scheduler(SchedulerLimits limits, KvPages pages)
     : limits_(limits), pages_(std::move(pages)) {
   SHOAL_CHECK(limits_.context > 0 && limits_.rows_per_step > 0 && limits_.sequences > 0 &&
-              limits_.waiting >= 0 && limits_.wanted_rows > 0);
+              limits_.waiting >= 0 && limits_.wanted_rows > 0 && limits_.steps_at_once > 0);
   limits_.sequences = std::min({limits_.sequences, limits_.rows_per_step, limits_.wanted_rows});
 }
 
@@ -114,8 +114,15 @@ void Scheduler::add_wanted(const Running& running, const StepRow& row, bool samp
   }
 }
 
+int64_t Scheduler::generating() const {
+  return std::ranges::count_if(
+      running_, [](const Running& running) { return running.computed >= running.prompt_size(); });
+}
+
 void Scheduler::schedule_generated(ScheduledStep& step) {
+  const int64_t most = (generating() + limits_.steps_at_once - 1) / limits_.steps_at_once;
   for (Running& running : running_) {
+    if (std::ssize(step.step.rows) >= most) return;
     if (!running.next_token) continue;
     const int64_t position = running.computed;
     StepRow row{.sequence = begin_sequence(running, position + 1, step),

@@ -24,6 +24,9 @@ struct SchedulerLimits {
   int64_t sequences;         // generating at once; never more than rows_per_step or wanted_rows
   int64_t waiting;           // queued beyond that; one more is kBusy
   int64_t wanted_rows = 64;  // rows of a step that return something
+  // Steps that may be unfinished when the next is asked for: generated rows are spread over so
+  // many, so that all stages of a pipeline have some to compute.
+  int64_t steps_at_once = 1;
 };
 
 // What the scheduler must know of a request.
@@ -60,9 +63,8 @@ class Scheduler {
   Result<int64_t> add(SequenceRequest request);
   void remove(SequenceId id);  // finished or cancelled; frees its pages. One that it does not know
                                // is no error
-  // The next step, into `step` (whose memory is reused); false: nothing to do. The step before must
-  // be finished by then, and its sampled tokens accepted: a sequence whose token is still missing
-  // sits the step out.
+  // The next step, into `step` (whose memory is reused); false: nothing to do now. A sequence whose
+  // token is still missing sits the step out.
   bool next(ScheduledStep& step);
   std::optional<ScheduledStep> next();
   // The token sampled for a sequence: its next generated row. A sequence that was removed meanwhile
@@ -86,6 +88,7 @@ class Scheduler {
   int64_t positions_of(const SequenceRequest& request) const;
   bool known(SequenceId id) const;
   void admit();
+  int64_t generating() const;  // sequences whose prompt has been scheduled
   void schedule_generated(ScheduledStep& step);
   void schedule_prompt(Running& running, ScheduledStep& step);
   uint32_t begin_sequence(const Running& running, int64_t positions, ScheduledStep& step);

@@ -13,6 +13,9 @@ Json to_json(const ShardOrder& order) {
           {"plan", to_json(order.plan)},
           {"model_path", order.model_path},
           {"link_mode", std::string(link_mode_name(order.link_mode))},
+          {"emulated", order.emulated},
+          {"links_given", order.links_given},
+          {"bench", order.bench},
           {"addresses", order.addresses},
           {"keys", std::move(keys)},
           {"threads", order.threads},
@@ -66,6 +69,9 @@ Result<ShardOrder> shard_order_from_json(const Json& json) {
   SHOAL_ASSIGN(order.model_path, json_field<std::string>(json, "model_path"));
   SHOAL_ASSIGN(const std::string mode, json_field<std::string>(json, "link_mode"));
   SHOAL_ASSIGN(order.link_mode, link_mode_named(mode));
+  SHOAL_ASSIGN(order.emulated, json_field<std::string>(json, "emulated"));
+  SHOAL_ASSIGN(order.links_given, json_field<bool>(json, "links_given"));
+  SHOAL_ASSIGN(order.bench, json_field<bool>(json, "bench"));
   SHOAL_ASSIGN(const Json addresses, json_field<Json>(json, "addresses"));
   SHOAL_ASSIGN(order.addresses, addresses_from(addresses));
   SHOAL_ASSIGN(const Json keys, json_field<Json>(json, "keys"));

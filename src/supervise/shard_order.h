@@ -22,6 +22,9 @@ struct ShardOrder {
   Plan plan;
   std::string model_path;
   LinkMode link_mode = LinkMode::kTls;
+  std::string emulated;     // the link that every link pretends to be; empty: none
+  bool links_given = false;  // each comes as a descriptor; nobody dials
+  bool bench = false;       // the lead measures what it is told to, and serves nobody
   std::vector<std::vector<std::string>>
       addresses;            // per rank: where its node's port may be reached
   std::vector<Bytes> keys;  // per rank: of the pair (this rank, that rank); empty for itself

@@ -10,8 +10,9 @@ constexpr int64_t kMostWaiting = 64;
 constexpr std::chrono::milliseconds kTickEvery{500};
 constexpr std::chrono::milliseconds kReportEvery{500};
 
-SchedulerLimits scheduler_limits(const Plan& plan) {
+SchedulerLimits scheduler_limits(const Plan& plan, const Engine& engine) {
   SchedulerLimits limits{};
+  limits.steps_at_once = engine.steps_at_once();
   limits.context = plan.context;
   limits.rows_per_step = kStepRows;
   limits.sequences = plan.sequences;
@@ -33,7 +34,7 @@ Lead::Lead(Shard& shard, const ShardOrder& order, const Tokenizer& tokenizer,
       daemon_(daemon),
       tokenizer_(tokenizer),
       context_(order.plan.context),
-      scheduler_(scheduler_limits(order.plan),
+      scheduler_(scheduler_limits(order.plan, *shard.engine),
                  KvPages(shard.engine->kv_groups(), shard.engine->page_tokens())),
       last_report_(Clock::now()),
       last_contact_(Clock::now()) {}
@@ -42,9 +43,7 @@ Status Lead::run() {
   while (!mailbox_.closed()) {
     while (std::optional<LeadMessage> message = mailbox_.take(Clock::now()))
       handle(std::move(*message));
-    std::optional<ScheduledStep> scheduled = scheduler_.next();
-    Status status = scheduled ? step(std::move(*scheduled)) : wait_for_work();
-    if (!status) {
+    if (const Status status = work(); !status) {
       fail_everything(cut_off(status.error()));
       return status;
     }
@@ -52,6 +51,29 @@ Status Lead::run() {
   }
   fail_everything({ErrorCode::kCancelled, "the model was stopped while it answered; ask again"});
   return shard_.engine->stop();
+}
+
+// Keeps as many steps in flight as the engine takes; a result that has come is used before the next
+// step is made, because it may add rows to it.
+Status Lead::work() {
+  Engine& engine = *shard_.engine;
+  SHOAL_ASSIGN(const std::optional<StepResult> finished, engine.poll());
+  if (finished) {
+    take(*finished);
+    return {};
+  }
+  if (engine.steps_in_flight() < engine.steps_at_once()) {
+    if (std::optional<ScheduledStep> scheduled = scheduler_.next()) {
+      SHOAL_TRY(engine.submit(scheduled->step));
+      in_flight_.push_back(std::move(scheduled->wanted));
+      last_contact_ = Clock::now();
+      return {};
+    }
+  }
+  if (engine.steps_in_flight() == 0) return wait_for_work();
+  SHOAL_ASSIGN(const StepResult result, engine.wait());
+  take(result);
+  return {};
 }
 
 Status Lead::wait_for_work() {
@@ -95,29 +117,25 @@ void Lead::start(PreparedRequest prepared) {
   answers_.emplace(id, std::move(answer));
 }
 
-Status Lead::step(ScheduledStep scheduled) {
-  SHOAL_TRY(shard_.engine->submit(scheduled.step));
-  std::optional<StepResult> result;
-  while (!result) {
-    SHOAL_ASSIGN(result, shard_.engine->poll());
-  }
+void Lead::take(const StepResult& result) {
   last_contact_ = Clock::now();
-  SHOAL_CHECK(result->rows.size() == scheduled.wanted.size());
-  for (size_t i = 0; i < scheduled.wanted.size(); ++i) {
-    const ScheduledRow& wanted = scheduled.wanted[i];
+  const std::vector<ScheduledRow> wanted_rows = std::move(in_flight_.front());
+  in_flight_.pop_front();
+  SHOAL_CHECK(result.rows.size() == wanted_rows.size());
+  for (size_t i = 0; i < wanted_rows.size(); ++i) {
+    const ScheduledRow& wanted = wanted_rows[i];
     const auto found = answers_.find(wanted.sequence);
     if (found == answers_.end()) continue;  // cancelled
     if (!wanted.sampled) {
-      if (!found->second.scored_prompt(wanted.position, result->rows[i])) continue;
+      if (!found->second.scored_prompt(wanted.position, result.rows[i])) continue;
     } else if (const std::optional<int32_t> token =
-                   found->second.sampled(wanted.position, result->rows[i])) {
+                   found->second.sampled(wanted.position, result.rows[i])) {
       scheduler_.accept(wanted.sequence, *token);
       continue;
     }
     scheduler_.remove(wanted.sequence);
     answers_.erase(found);
   }
-  return {};
 }
 
 void Lead::report_stats_when_due() {

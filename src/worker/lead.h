@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <unordered_map>
 #include <variant>
 
@@ -28,7 +29,8 @@ class Lead {
  private:
   void handle(LeadMessage message);
   void start(PreparedRequest prepared);
-  Status step(ScheduledStep scheduled);
+  Status work();
+  void take(const StepResult& result);
   Status wait_for_work();
   void report_stats_when_due();
   void fail_everything(const Error& error);
@@ -39,6 +41,7 @@ class Lead {
   const Tokenizer& tokenizer_;
   const int64_t context_;
   Scheduler scheduler_;
+  std::deque<std::vector<ScheduledRow>> in_flight_;  // what each step's results are for
   std::unordered_map<SequenceId, Answer> answers_;
   Clock::time_point last_report_;
   Clock::time_point last_contact_;  // with followers

@@ -7,6 +7,8 @@
 #include "base/log.h"
 #include "base/units.h"
 #include "kernels/cpu_backend.h"
+#include "transport/emulated.h"
+#include "transport/shm.h"
 
 namespace shoal {
 namespace {
@@ -65,6 +67,57 @@ Status accept_ranks(const ShardOrder& order, Mailbox<ArrivedLink>& arrived, Dead
   return {};
 }
 
+// One end of a link, as far as its descriptors have come.
+struct GivenLink {
+  UniqueFd socket;
+  UniqueFd memory;
+};
+
+Result<std::unique_ptr<Link>> make_given_link(const ShardOrder& order, int rank, GivenLink given,
+                                              Deadline deadline) {
+  const std::string peer = fmt::format("rank {}", rank);
+  const bool higher = order.rank > rank;
+  if (given.memory) {
+    return make_shm_link(
+        {.memory = std::move(given.memory), .socket = std::move(given.socket), .first = !higher},
+        peer);
+  }
+  return make_tcp_link(std::move(given.socket), order.link_mode, higher,
+                       order.keys[static_cast<size_t>(rank)], peer, deadline);
+}
+
+// Links are made in the order of the pairs (0, 1), (0, 2), ..., (1, 2), ..., as a handshake takes
+// both ends.
+Status take_given_links(const ShardOrder& order, Mailbox<ArrivedLink>& arrived, Deadline deadline,
+                        std::vector<std::unique_ptr<Link>>& links) {
+  std::vector<GivenLink> given(links.size());
+  const auto missing = [&] {
+    return std::ranges::count_if(given, [](const GivenLink& one) { return !one.socket; }) > 1;
+  };
+  while (missing()) {
+    std::optional<ArrivedLink> link = arrived.take(deadline);
+    if (!link) return fail(ErrorCode::kDeadline, "the links to the other ranks were not given");
+    const auto from = static_cast<size_t>(link->from_rank);
+    if (link->from_rank < 0 || link->from_rank == order.rank || from >= links.size()) continue;
+    (link->is_memory ? given[from].memory : given[from].socket) = std::move(link->socket);
+  }
+  for (size_t rank = 0; rank < links.size(); ++rank) {
+    if (static_cast<int>(rank) == order.rank) continue;
+    SHOAL_ASSIGN(links[rank],
+                 make_given_link(order, static_cast<int>(rank), std::move(given[rank]), deadline));
+  }
+  return {};
+}
+
+Status emulate(const std::string& name, std::vector<std::unique_ptr<Link>>& links) {
+  if (name.empty()) return {};
+  SHOAL_ASSIGN(const LinkModel model, parse_link_model(name));
+  for (auto& link : links) {
+    if (link) link = make_emulated_link(std::move(link), model);
+  }
+  return {};
+}
+
 // VmHWM of this process.
 uint64_t resident_peak_bytes() {
   const Result<std::string> status = read_file("/proc/self/status");
@@ -78,10 +131,15 @@ uint64_t resident_peak_bytes() {
 Result<Group> form_group(const ShardOrder& order, Mailbox<ArrivedLink>& arrived,
                          Deadline deadline) {
   std::vector<std::unique_ptr<Link>> links(order.plan.ranks.size());
-  for (int rank = 0; rank < order.rank; ++rank) {
-    SHOAL_ASSIGN(links[static_cast<size_t>(rank)], dial_rank(order, rank, deadline));
+  if (order.links_given) {
+    SHOAL_TRY(take_given_links(order, arrived, deadline, links));
+  } else {
+    for (int rank = 0; rank < order.rank; ++rank) {
+      SHOAL_ASSIGN(links[static_cast<size_t>(rank)], dial_rank(order, rank, deadline));
+    }
+    SHOAL_TRY(accept_ranks(order, arrived, deadline, links));
   }
-  SHOAL_TRY(accept_ranks(order, arrived, deadline, links));
+  SHOAL_TRY(emulate(order.emulated, links));
   Group group(order.rank, std::move(links));
 
   Bytes digest(32);
@@ -110,6 +168,7 @@ Result<Shard> form_shard(const ShardOrder& order, Mailbox<ArrivedLink>& arrived,
   options.max_rows = kStepRows;
   options.max_positions = plan.context;
   options.kv_type = plan.kv_type;
+  options.payload = plan.payload;
   const int64_t page_tokens = shard.backend->page_tokens();
   options.kv_pages = plan.sequences * ((plan.context + page_tokens - 1) / page_tokens);
   options.sequences = plan.sequences;

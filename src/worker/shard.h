@@ -14,10 +14,12 @@
 
 namespace shoal {
 
-// A socket that another rank dialled and the daemon passed on.
+// A socket that another rank dialled and the daemon passed on, or, of links that are given, this
+// rank's end: of a TCP connection, or of shared memory and of the socket beside it.
 struct ArrivedLink {
   int from_rank;
   UniqueFd socket;
+  bool is_memory = false;
 };
 
 struct Shard {

@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "base/log.h"
+#include "worker/bench_lead.h"
 #include "worker/intake.h"
 #include "worker/lead.h"
 #include "worker/shard.h"
@@ -12,9 +13,9 @@ namespace shoal {
 namespace {
 
 constexpr std::chrono::seconds kOrderTimeout{30};
-// A follower hears from its lead at least every 500 ms; the first word may take as long as the
-// lead's loading.
-constexpr std::chrono::seconds kLeadSilence{10};
+// A follower hears from its lead at least every 500 ms, or is waited for by it; the first word may
+// take as long as the lead's loading.
+constexpr std::chrono::seconds kLeadSilence{2};
 constexpr std::chrono::hours kFirstWord{24};
 constexpr size_t kMostIntake = 256;
 
@@ -31,7 +32,9 @@ struct Inboxes {
   Mailbox<ArrivedLink> links{64};
   Mailbox<RawRequest> requests{kMostIntake};
   Mailbox<LeadMessage> lead{2 * kMostIntake};
+  Mailbox<BenchOrder> bench{kMostIntake};
   void close() {
+    bench.close();
     links.close();
     requests.close();
     lead.close();
@@ -55,7 +58,8 @@ Error refusal_of(const Inboxes& inboxes) {
 void sort_frame(ChannelFrame frame, Inboxes& inboxes, Channel& daemon) {
   const std::string type = frame.json.value("type", "");
   if (type == "link") {
-    inboxes.links.put({frame.json.value("from_rank", -1), std::move(frame.descriptor)});
+    inboxes.links.put({frame.json.value("from_rank", -1), std::move(frame.descriptor),
+                       frame.json.value("memory", false)});
   } else if (type == "generate") {
     const uint64_t id = frame.json.value("id", uint64_t{0});
     if (!inboxes.requests.put({id, std::move(frame.json["request"])})) {
@@ -63,6 +67,12 @@ void sort_frame(ChannelFrame frame, Inboxes& inboxes, Channel& daemon) {
     }
   } else if (type == "cancel") {
     inboxes.requests.put({frame.json.value("id", uint64_t{0}), {}, true});
+  } else if (type == "bench") {
+    if (auto order = bench_order_from_json(frame.json)) {
+      inboxes.bench.put(*order);
+    } else {
+      log::warn("a bench order was ignored: {}", order.error().message);
+    }
   } else if (type == "stop") {
     inboxes.close();
   } else {
@@ -130,11 +140,13 @@ Status serve_shard(Channel& daemon, Inboxes& inboxes) {
 
   SHOAL_ASSIGN(Shard shard, form_shard(order, inboxes.links, daemon));
   std::optional<Intake> intake;
-  if (order.rank == 0) {
+  if (order.rank == 0 && !order.bench) {
     SHOAL_ASSIGN(intake, Intake::create(shard.file, order.plan.context, order.sampling));
   }
   (void)daemon.send({{"type", "ready"}, {"stats", to_json(shard_stats(shard))}});
-  return order.rank == 0 ? lead(shard, order, *intake, inboxes, daemon) : follow(shard, daemon);
+  if (order.rank != 0) return follow(shard, daemon);
+  return order.bench ? lead_bench(shard, inboxes.bench, daemon)
+                     : lead(shard, order, *intake, inboxes, daemon);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <deque>
 #include <future>
 #include <random>
 
@@ -36,9 +37,28 @@ std::vector<Group> connected_groups(int size) {
   return groups;
 }
 
+namespace {
+
+Result<std::vector<RankCut>> cuts_of(const SmallModel& model, const RanksOptions& options) {
+  if (options.stages.empty()) return partition(model.card, options.shares);
+  SHOAL_ASSIGN(const auto layers,
+               partition_layers(model.card, std::vector<double>(options.stages.size(), 1)));
+  std::vector<RankCut> all;
+  for (size_t stage = 0; stage < layers.size(); ++stage) {
+    SHOAL_ASSIGN(auto cuts, partition(model.card, options.stages[stage]));
+    for (RankCut& cut : cuts) {
+      cut.layers = layers[stage];
+      all.push_back(cut);
+    }
+  }
+  return all;
+}
+
+}  // namespace
+
 Result<std::unique_ptr<Ranks>> Ranks::start(const SmallModel& model, const RanksOptions& options) {
-  const size_t size = options.shares.size();
-  SHOAL_ASSIGN(auto cuts, partition(model.card, options.shares));
+  SHOAL_ASSIGN(auto cuts, cuts_of(model, options));
+  const size_t size = cuts.size();
   auto groups = connected_groups(static_cast<int>(size));
   std::unique_ptr<Ranks> ranks(new Ranks);
   ranks->options_ = options.engine;
@@ -122,13 +142,16 @@ std::vector<std::vector<float>> Ranks::hidden(int64_t wanted) {
   return result;
 }
 
-Result<StepResult> Ranks::run(Step& step) {
+Status Ranks::submit(Step& step) {
   step.number = next_number_;
   SHOAL_TRY(lead().submit(step));
   ++next_number_;
-  SHOAL_ASSIGN(auto result, lead().poll());
-  if (!result) return fail(ErrorCode::kInternal, "a submitted step gave no result");
-  return std::move(*result);
+  return {};
+}
+
+Result<StepResult> Ranks::run(Step& step) {
+  SHOAL_TRY(submit(step));
+  return lead().wait();
 }
 
 Result<std::vector<Generated>> serve(Ranks& ranks, const std::vector<Wanted>& requests,
@@ -138,7 +161,8 @@ Result<std::vector<Generated>> serve(Ranks& ranks, const std::vector<Wanted>& re
                        .rows_per_step = rows_per_step,
                        .sequences = 8,
                        .waiting = static_cast<int64_t>(requests.size()),
-                       .wanted_rows = options.max_wanted_rows},
+                       .wanted_rows = options.max_wanted_rows,
+                       .steps_at_once = ranks.lead().steps_at_once()},
                       KvPages(ranks.lead().kv_groups(), ranks.lead().page_tokens()));
   std::vector<Generated> generated(requests.size());
   for (size_t id = 0; id < requests.size(); ++id) {
@@ -147,11 +171,22 @@ Result<std::vector<Generated>> serve(Ranks& ranks, const std::vector<Wanted>& re
                              .max_tokens = requests[id].count,
                              .want = Want::kLogits}));
   }
-  ScheduledStep scheduled;
-  while (scheduler.next(scheduled)) {
-    SHOAL_ASSIGN(StepResult result, ranks.run(scheduled.step));
+  std::deque<std::vector<ScheduledRow>> in_flight;
+  while (true) {
+    std::optional<ScheduledStep> scheduled;
+    if (static_cast<int>(in_flight.size()) < ranks.lead().steps_at_once())
+      scheduled = scheduler.next();
+    if (scheduled) {
+      SHOAL_TRY(ranks.submit(scheduled->step));
+      in_flight.push_back(std::move(scheduled->wanted));
+      continue;
+    }
+    if (in_flight.empty()) return generated;
+    SHOAL_ASSIGN(StepResult result, ranks.lead().wait());
+    const std::vector<ScheduledRow> wanted = std::move(in_flight.front());
+    in_flight.pop_front();
     for (size_t i = 0; i < result.rows.size(); ++i) {
-      const SequenceId id = scheduled.wanted[i].sequence;
+      const SequenceId id = wanted[i].sequence;
       auto& [tokens, logits] = generated[id];
       tokens.push_back(sample(result.rows[i].logits, {.temperature = 0}, 0).token);
       logits.push_back(std::move(result.rows[i].logits));
@@ -159,7 +194,6 @@ Result<std::vector<Generated>> serve(Ranks& ranks, const std::vector<Wanted>& re
       if (static_cast<int64_t>(tokens.size()) == requests[id].count) scheduler.remove(id);
     }
   }
-  return generated;
 }
 
 Result<std::vector<std::vector<float>>> logits_at(Ranks& ranks, const std::vector<int32_t>& prompt,

@@ -22,6 +22,8 @@ struct RanksOptions {
   Isa isa = Isa::kReference;
   int threads = 1;
   std::vector<double> shares = {1};  // one per rank
+  // Instead: of each stage's ranks; the stages have about as many layers each.
+  std::vector<std::vector<double>> stages = {};
   EngineOptions engine{.max_rows = 64,
                        .max_wanted_rows = 64,
                        .kv_type = KvType::kF32,
@@ -51,7 +53,9 @@ class Ranks {
   // when all have finished.
   std::vector<std::vector<float>> hidden(int64_t wanted);
 
-  // A step, which gets the next number, and its result.
+  // A step, which gets the next number.
+  Status submit(Step& step);
+  // And its result.
   Result<StepResult> run(Step& step);
   const EngineOptions& options() const { return options_; }
 

@@ -133,6 +133,32 @@ TEST(Scheduler, ASequenceWaitsForItsToken) {
   EXPECT_FALSE(scheduler.next());
 }
 
+// Four sequences over a pipeline of two: while one step of two is out, the other two have theirs.
+TEST(Scheduler, GeneratedRowsAreSpreadOverTheStepsAtOnce) {
+  SchedulerLimits limits = kLimits;
+  limits.steps_at_once = 2;
+  Scheduler scheduler(limits, KvPages(1, 100, 4));
+  for (const SequenceId id : {1, 2, 3, 4}) ASSERT_TRUE(scheduler.add(request(id, 1, 10)));
+  ASSERT_EQ(scheduler.next()->wanted.size(), 4u);  // the prompts
+  EXPECT_FALSE(scheduler.next());                  // every token is missing
+  for (const SequenceId id : {1, 2, 3, 4}) scheduler.accept(id, 7);
+  const auto first = scheduler.next();
+  const auto second = scheduler.next();
+  ASSERT_TRUE(first && second);
+  EXPECT_FALSE(scheduler.next());
+  ASSERT_EQ(first->wanted.size(), 2u);
+  ASSERT_EQ(second->wanted.size(), 2u);
+  EXPECT_EQ(first->wanted[0].sequence, 1u);
+  EXPECT_EQ(second->wanted[0].sequence, 3u);
+  // The chunks of one prompt follow one another without waiting.
+  scheduler.remove(1);
+  ASSERT_TRUE(scheduler.add(request(5, 20, 5)));
+  EXPECT_EQ(scheduler.next()->step.rows.size(), 8u);
+  EXPECT_EQ(scheduler.next()->step.rows.size(), 8u);
+  EXPECT_EQ(scheduler.next()->step.rows.size(), 4u);
+  EXPECT_FALSE(scheduler.next());
+}
+
 TEST(Scheduler, PromptLogitsAreAskedForInPortions) {
   Scheduler scheduler(kLimits, KvPages(1, 100, 4));
   ASSERT_TRUE(

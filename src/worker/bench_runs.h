@@ -1,14 +1,24 @@
-// The timed runs of `shoal bench` on an engine that is loaded. One thread.
+// The timed runs of `shoal bench` and `shoal bench ranks` on an engine that is loaded. On the lead,
+// by the thread that computes.
 #pragma once
 
 #include <functional>
 #include <string>
 #include <vector>
 
-#include "cli/bench.h"
 #include "engine/engine.h"
 
-namespace shoal::cli {
+namespace shoal {
+
+// One measurement: the median of the runs.
+struct BenchSpeed {
+  double seconds = 0;
+  std::vector<double> run_seconds;  // in the order of the runs
+  double tokens_per_s = 0;
+  double read_bytes_per_s = 0;      // weights and KV cache that the steps read
+  double multiply_adds_per_s = 0;   // of the products and of attention
+  std::vector<ProfiledPart> parts;  // of one more run that was timed part by part; else empty
+};
 
 // As the scheduler of a worker gives them out.
 inline constexpr int64_t kBenchRowsPerStep = 256;
@@ -18,6 +28,11 @@ class BenchRuns {
   // `carry_on` is asked between steps; false ends with kCancelled.
   BenchRuns(Engine& engine, Backend& backend, int64_t vocabulary_size, int64_t repeat, bool profile,
             std::function<bool()> carry_on);
+
+  // One run, in seconds: of one prompt into an empty cache; of `tokens` for each sequence, from
+  // `context` on, where the cache is to be filled before.
+  Result<double> time_prefill(int64_t tokens);
+  Result<double> time_decode(int64_t batch, int64_t context, int64_t tokens);
 
   // One prompt into an empty cache.
   Result<BenchSpeed> prefill(int64_t tokens);
@@ -30,7 +45,10 @@ class BenchRuns {
   Result<BenchSpeed> measure(double tokens, const std::function<Status()>& run);
   Status compute_prompt(SequenceId sequence, int64_t begin, int64_t end);
   Status decode_once(int64_t batch, int64_t context, int64_t tokens);
+  Result<std::vector<Step>> decoding_steps(int64_t batch, int64_t positions);
   Status run_step(Step& step);
+  Status take_result();
+  Status finish_steps();
   int32_t next_token();
 
   Engine& engine_;
@@ -47,4 +65,4 @@ class BenchRuns {
   double collectives_s_ = 0;  // likewise: in collectives
 };
 
-}  // namespace shoal::cli
+}  // namespace shoal

@@ -1,4 +1,4 @@
-#include "cli/bench_runs.h"
+#include "worker/bench_runs.h"
 
 #include <algorithm>
 #include <functional>
@@ -6,7 +6,7 @@
 #include "base/clock.h"
 #include "base/random.h"
 
-namespace shoal::cli {
+namespace shoal {
 
 namespace {
 
@@ -48,11 +48,19 @@ Status BenchRuns::run_step(Step& step) {
   if (!carry_on_()) return fail(ErrorCode::kCancelled, "stopped");
   step.number = step_number_++;
   step.candidate_count = 1;
-  SHOAL_TRY(engine_.submit(step));
-  SHOAL_ASSIGN(const auto result, engine_.poll());
-  SHOAL_CHECK(result.has_value());
-  results_s_ += result->compute_s;
-  collectives_s_ += result->wait_s;
+  if (engine_.steps_in_flight() == engine_.steps_at_once()) SHOAL_TRY(take_result());
+  return engine_.submit(step);
+}
+
+Status BenchRuns::take_result() {
+  SHOAL_ASSIGN(const StepResult result, engine_.wait());
+  results_s_ += result.compute_s;
+  collectives_s_ += result.wait_s;
+  return {};
+}
+
+Status BenchRuns::finish_steps() {
+  while (engine_.steps_in_flight() > 0) SHOAL_TRY(take_result());
   return {};
 }
 
@@ -72,29 +80,41 @@ Status BenchRuns::compute_prompt(SequenceId sequence, int64_t begin, int64_t end
     if (begin == end) step.rows.back().want = Want::kCandidates;
     SHOAL_TRY(run_step(step));
   }
-  return {};
+  return finish_steps();
 }
 
-Status BenchRuns::decode_once(int64_t batch, int64_t context, int64_t tokens) {
-  Step step;
+// The batch, spread over as many steps as may be in flight.
+Result<std::vector<Step>> BenchRuns::decoding_steps(int64_t batch, int64_t positions) {
+  const int64_t groups = std::min<int64_t>(batch, engine_.steps_at_once());
+  std::vector<Step> steps(static_cast<size_t>(groups));
   for (int64_t s = 0; s < batch; ++s) {
+    Step& step = steps[static_cast<size_t>(s * groups / batch)];
     const auto sequence = static_cast<SequenceId>(s);
-    SHOAL_TRY(pages_.reserve(sequence, context + tokens));
-    step.sequences.push_back(pages_.tables(sequence));
-    step.rows.push_back({.sequence = static_cast<uint32_t>(s),
+    SHOAL_TRY(pages_.reserve(sequence, positions));
+    step.rows.push_back({.sequence = static_cast<uint32_t>(step.sequences.size()),
                          .token = 0,
                          .position = 0,
                          .role = Role::kGenerated,
                          .want = Want::kCandidates});
+    step.sequences.push_back(pages_.tables(sequence));
   }
+  return steps;
+}
+
+// A group's next step waits for its last one, as it would for the token.
+Status BenchRuns::decode_once(int64_t batch, int64_t context, int64_t tokens) {
+  SHOAL_ASSIGN(std::vector<Step> steps, decoding_steps(batch, context + tokens));
   for (int64_t position = context; position < context + tokens; ++position) {
-    for (StepRow& row : step.rows) {
-      row.token = next_token();
-      row.position = static_cast<int32_t>(position);
+    for (Step& step : steps) {
+      for (StepRow& row : step.rows) {
+        row.token = next_token();
+        row.position = static_cast<int32_t>(position);
+      }
+      if (engine_.steps_in_flight() == std::ssize(steps)) SHOAL_TRY(take_result());
+      SHOAL_TRY(run_step(step));
     }
-    SHOAL_TRY(run_step(step));
   }
-  return {};
+  return finish_steps();
 }
 
 // A run to warm up, in which the backend counts what is read and multiplied; the timed ones, in
@@ -136,6 +156,20 @@ Result<BenchSpeed> BenchRuns::measure(double tokens, const std::function<Status(
   return speed;
 }
 
+Result<double> BenchRuns::time_prefill(int64_t tokens) {
+  const auto start = Clock::now();
+  const Status computed = compute_prompt(kPromptSequence, 0, tokens);
+  pages_.release(kPromptSequence);
+  SHOAL_TRY(computed);
+  return seconds_since(start);
+}
+
+Result<double> BenchRuns::time_decode(int64_t batch, int64_t context, int64_t tokens) {
+  const auto start = Clock::now();
+  SHOAL_TRY(decode_once(batch, context, tokens));
+  return seconds_since(start);
+}
+
 Result<BenchSpeed> BenchRuns::prefill(int64_t tokens) {
   auto speed = measure(static_cast<double>(tokens),
                        [&] { return compute_prompt(kPromptSequence, 0, tokens); });
@@ -159,4 +193,4 @@ Result<BenchSpeed> BenchRuns::decode(int64_t batch, int64_t context, int64_t tok
                  [&] { return decode_once(batch, context, tokens); });
 }
 
-}  // namespace shoal::cli
+}  // namespace shoal
