@@ -56,30 +56,18 @@ Status Group::State::push_out() {
   return {};
 }
 
-// First who is waited for; then who has not taken what was posted, which may be why.
+// First who is waited for, of several the one that is most frames behind: the others may wait for
+// it themselves. Then who has not taken what was posted, which may be why.
 std::unexpected<Error> Group::State::overdue() {
-  std::optional<Error> first;
-  const auto blame = [&](Lane& lane) {
-    Error late = lane.link().overdue().error();
-    if (!first) {
-      first = std::move(late);
-    } else {
-      first->message += "; " + late.message;
-    }
-  };
+  const auto least = [](const Peer& a, const Peer& b) { return a.lane.behind() < b.lane.behind(); };
+  const auto last = std::ranges::max_element(peers, least);
+  Error error = last->lane.link().overdue().error();
   for (Peer& other : peers) {
-    if (!other.lane.satisfied()) {
-      blame(other.lane);
-      break;
-    }
+    if (!other.lane.satisfied() || other.lane.all_sent()) continue;
+    error.message += "; " + other.lane.link().overdue().error().message;
+    break;
   }
-  for (Peer& other : peers) {
-    if (other.lane.satisfied() && !other.lane.all_sent()) {
-      blame(other.lane);
-      break;
-    }
-  }
-  return std::unexpected(*std::move(first));
+  return std::unexpected(std::move(error));
 }
 
 void Group::State::close(Error why) {

@@ -3,6 +3,7 @@
 // that is sent from or received into stays in place until its ticket is done.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -39,6 +40,11 @@ class Lane {
   void await_sent(Ticket ticket) { awaited_sent_ = ticket; }
   void await_received(Ticket ticket) { awaited_received_ = ticket; }
   bool satisfied() const { return sent(awaited_sent_) && received(awaited_received_); }
+  // Frames that are awaited and not done.
+  uint64_t behind() const {
+    return std::max(awaited_sent_, sent_) - sent_ + std::max(awaited_received_, received_) -
+           received_;
+  }
 
   // Takes what the link has finished off the queues and begins what is next: true when something
   // began, which wants an advance() of the link.

@@ -127,7 +127,9 @@ TEST(Messages, KeepTheirPlaceBesideAllReduces) {
       bool whole = true;
       for (int step = 0; step < 50; ++step) {
         std::ranges::fill(values, static_cast<float>(step));
-        if (group.rank() == 2) ASSERT_TRUE(group.post(0, pattern(300, step)));
+        if (group.rank() == 2) {
+          ASSERT_TRUE(group.post(0, pattern(300, step)));
+        }
         if (group.rank() == 0) {
           const auto got = group.try_receive(2, result);
           ASSERT_TRUE(got) << got.error().message;
@@ -135,7 +137,9 @@ TEST(Messages, KeepTheirPlaceBesideAllReduces) {
         }
         ASSERT_TRUE(group.begin_all_reduce(values));
         // Between the halves: comes after the sums on every rank, though it is asked for before.
-        if (group.rank() == 1) ASSERT_TRUE(group.post(2, pattern(40'000, step)));
+        if (group.rank() == 1) {
+          ASSERT_TRUE(group.post(2, pattern(40'000, step)));
+        }
         if (group.rank() == 2) {
           Bytes between;
           ASSERT_TRUE(group.receive(1, between, in_seconds(30)));
@@ -145,7 +149,9 @@ TEST(Messages, KeepTheirPlaceBesideAllReduces) {
         ASSERT_TRUE(finished) << finished.error().message;
         EXPECT_THAT(values, ::testing::Each(3.0f * static_cast<float>(step)));
         if (group.rank() == 0) {
-          if (!whole) ASSERT_TRUE(group.receive(2, result, in_seconds(30)));
+          if (!whole) {
+            ASSERT_TRUE(group.receive(2, result, in_seconds(30)));
+          }
           EXPECT_EQ(result, pattern(300, step));
         }
       }
