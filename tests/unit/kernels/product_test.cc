@@ -9,128 +9,12 @@
 #include "base/thread_pool.h"
 #include "kernels/avx2_products.h"
 #include "kernels/weight_store.h"
-#include "random_weights.h"
+#include "product_case.h"
 
 namespace shoal::kernels_test {
 namespace {
 
 using namespace kernels;
-
-constexpr double kHalfUlp = 0x1p-24;
-
-// Rows of activations, quantised where the kernels ask for it.
-struct Inputs {
-  Inputs(const KernelTable& table, ElementType type, std::vector<float> rows, int64_t columns)
-      : values(std::move(rows)), width(columns), stride((columns + 31) / 32 + 1) {
-    count = static_cast<int64_t>(values.size()) / width;
-    blocks.resize(static_cast<size_t>(count * stride));
-    codes.resize(blocks.size() * kCodeBytes);
-    quantised = table.takes_codes(type);
-    for (int64_t r = 0; quantised && r < count; ++r) {
-      table.quantise(&values[static_cast<size_t>(r * width)], width,
-                     &codes[static_cast<size_t>(r * stride * kCodeBytes)],
-                     &blocks[static_cast<size_t>(r * stride)]);
-    }
-  }
-  InputRows view() const { return {values.data(), width, codes.data(), blocks.data(), stride}; }
-  double value(int64_t row, int64_t column) const {
-    return static_cast<double>(values[static_cast<size_t>(row * width + column)]);
-  }
-  // The most by which quantisation may move this activation: half a fine step of its block of 32,
-  // and blocks under 1e-33 become zero.
-  double rounding(int64_t row, int64_t column) const {
-    if (!quantised) return 0;
-    double largest = 0;
-    for (int64_t c = column / 32 * 32; c < column / 32 * 32 + 32; ++c) {
-      largest = std::max(largest, std::fabs(value(row, c)));
-    }
-    return largest / 127 / 252 * 0.51 + 1e-33;
-  }
-  std::vector<float> values;
-  int64_t width, stride, count;
-  bool quantised;
-  std::vector<int8_t> codes;
-  std::vector<BlockSums> blocks;
-};
-
-// What a product computes in meanwhile.
-void* scratch() {
-  static const MemoryRegion region = *MemoryRegion::create(kProductScratchBytes, "the test");
-  return region.data();
-}
-
-struct Case {
-  ElementType type;
-  int64_t rows, columns;  // of the tensor
-  Cut cut;
-  std::vector<float> inputs;  // rows of the kept columns
-  Scales scales = Scales::kUsual;
-};
-
-std::vector<int64_t> kept_indices(const std::vector<Range>& ranges, int64_t all) {
-  std::vector<int64_t> result;
-  for (const Range& range : ranges.empty() ? std::vector<Range>{{0, all}} : ranges) {
-    for (int64_t i = range.begin; i < range.end; ++i) result.push_back(i);
-  }
-  return result;
-}
-
-void check_product(Isa isa, const Case& c, uint64_t seed) {
-  SCOPED_TRACE(testing::Message() << isa_name(isa) << " " << name_of(c.type) << " " << c.rows
-                                  << " x " << c.columns << ", seed " << seed);
-  const KernelTable& table = *kernels_for(isa);
-  ThreadPool pool(1);
-  const auto bytes = random_tensor(c.type, c.rows, c.columns, seed, c.scales);
-  const auto matrix =
-      pack_matrix(table, pool, source_of(c.type, c.rows, c.columns, bytes), c.cut, {});
-  ASSERT_TRUE(matrix) << matrix.error().message;
-  const auto rows = kept_indices(c.cut.rows, c.rows),
-             columns = kept_indices(c.cut.columns, c.columns);
-  const auto row_count = static_cast<int64_t>(rows.size()),
-             width = static_cast<int64_t>(columns.size());
-  const Inputs in(table, c.type, c.inputs, width);
-
-  constexpr float kUntouched = -12345.5f;
-  const int64_t stride = row_count + 3;
-  std::vector<float> out(static_cast<size_t>(in.count * stride), kUntouched);
-  table.product(c.type)(matrix->view, in.view(), in.count, 0, matrix->unit_count(), scratch(),
-                        out.data(), stride);
-
-  // Float products add up `width` terms; quantised ones a few per block of 32.
-  const double operations = in.quantised             ? 8.0 * static_cast<double>(width) / 32 + 32
-                            : isa == Isa::kReference ? 4
-                                                     : static_cast<double>(width) + 4;
-  for (int64_t m = 0; m < in.count; ++m) {
-    for (int64_t r = 0; r < row_count; ++r) {
-      double sum = 0, moved = 0, size = 0;
-      for (int64_t i = 0; i < width; ++i) {
-        const auto at = static_cast<size_t>(i);
-        const Element w =
-            element_at(c.type, bytes, c.columns, rows[static_cast<size_t>(r)], columns[at]);
-        sum += w.value * in.value(m, i);
-        moved += std::fabs(w.value) * in.rounding(m, i);
-        size += w.magnitude * (std::fabs(in.value(m, i)) + in.rounding(m, i));
-      }
-      const double bound = moved + operations * kHalfUlp * size + 1e-37;
-      const auto got = static_cast<double>(out[static_cast<size_t>(m * stride + r)]);
-      ASSERT_LE(std::fabs(got - sum), bound)
-          << "row " << r << ", input " << m << ": " << got << " for " << sum;
-    }
-    for (int64_t r = row_count; r < stride; ++r) {
-      ASSERT_EQ(out[static_cast<size_t>(m * stride + r)], kUntouched) << "wrote beyond the rows";
-    }
-  }
-}
-
-std::vector<float> random_inputs(int64_t rows, int64_t columns, uint64_t seed) {
-  Random random(seed);
-  std::vector<float> values(static_cast<size_t>(rows * columns));
-  for (size_t i = 0; i < values.size(); ++i) {
-    values[i] = random.symmetric();
-    if (random.below(40) == 0) values[i] *= 30;  // activations have outliers
-  }
-  return values;
-}
 
 TEST(Types, EverySupportedOneIsTestedAndHasProducts) {
   size_t supported = 0;
