@@ -51,6 +51,15 @@ Result<size_t> ByteStream::receive_now(std::span<std::byte> head, std::span<std:
   }
 }
 
+Status ByteStream::check_peer() {
+  const bool doubted_before = std::exchange(doubted_, looks_cut_off(descriptor()));
+  if (!doubted_ || !doubted_before) return {};
+  return fail(ErrorCode::kUnreachable,
+              "{} is cut off: its machine has not answered for about 2 s; look at the network "
+              "between the two, and whether that machine still runs",
+              peer_);
+}
+
 void ByteStream::reset() {
   reset_on_close(descriptor());
 }

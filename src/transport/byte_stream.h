@@ -40,7 +40,7 @@ class ByteStream {
   }
   virtual bool before_sleep(bool /*reading*/, bool /*writing*/) { return true; }
   virtual void after_sleep() {}
-  virtual Status check_peer() { return {}; }
+  virtual Status check_peer();
   // The end that follows is a failure's: the peer shall notice at once.
   virtual void reset();
   // Nothing below finds damaged bytes: frames carry a checksum of their own.
@@ -59,9 +59,15 @@ class ByteStream {
  private:
   UniqueFd socket_;
   std::string peer_;
+  bool doubted_ = false;
 };
 
-// Both greet the peer before they return, so that two ends of different modes find out at once.
+// Sends `magic` (7 bytes) and the version of the wire, and expects the same of the peer. kCorrupt
+// for other bytes, kUnsupported with both versions for another version.
+Status greet(ByteStream& stream, std::string_view magic, Deadline deadline);
+
+// Both greet the peer before they return, so that two ends of different modes or versions find out
+// at once.
 Result<std::unique_ptr<ByteStream>> make_plain_stream(UniqueFd socket, std::string peer,
                                                       Deadline deadline);
 // `records_per_key`: after so many records sent, the sending key is replaced (RFC 8446 section 5.5

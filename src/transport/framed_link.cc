@@ -3,27 +3,36 @@
 #include <algorithm>
 #include <optional>
 
+#include "transport/crc32c.h"
+
 namespace shoal {
 namespace {
 
-constexpr size_t kHeaderBytes = 4;  // the payload's length, little endian
+// Two numbers, little endian: the payload's length, and where the stream does not find damage
+// itself the CRC-32C of that length and the payload; else zero.
+constexpr size_t kNumberBytes = 4;
+constexpr size_t kHeaderBytes = 2 * kNumberBytes;
 // A receiver's buffer grows to this at once, then with what has arrived: a length alone earns no
 // memory.
 constexpr size_t kFirstGrowth = 1 << 20;
 
 using Header = std::array<std::byte, kHeaderBytes>;
 
-Header encode_length(uint64_t length) {
-  Header header;
-  for (size_t i = 0; i < kHeaderBytes; ++i) header[i] = static_cast<std::byte>(length >> (8 * i));
-  return header;
+void put(std::span<std::byte> to, uint64_t number) {
+  for (size_t i = 0; i < kNumberBytes; ++i) to[i] = static_cast<std::byte>(number >> (8 * i));
 }
 
-uint64_t decode_length(const Header& header) {
-  uint64_t length = 0;
-  for (size_t i = 0; i < kHeaderBytes; ++i)
-    length |= std::to_integer<uint64_t>(header[i]) << (8 * i);
-  return length;
+uint32_t get(std::span<const std::byte> from) {
+  uint32_t number = 0;
+  for (size_t i = 0; i < kNumberBytes; ++i) number |= std::to_integer<uint32_t>(from[i]) << (8 * i);
+  return number;
+}
+
+std::span<const std::byte> length_of(const Header& header) {
+  return std::span(header).first(kNumberBytes);
+}
+std::span<const std::byte> checksum_of(const Header& header) {
+  return std::span(header).subspan(kNumberBytes);
 }
 
 template <typename T>
@@ -34,7 +43,7 @@ std::span<T> rest(std::span<T> all, size_t done) {
 class FramedLink final : public Link {
  public:
   explicit FramedLink(std::unique_ptr<ByteStream> stream)
-      : stream_(std::move(stream)), peer_(stream_->peer()) {}
+      : stream_(std::move(stream)), peer_(stream_->peer()), checks_(stream_->wants_checksums()) {}
 
   std::string peer() const override { return peer_; }
   LinkCounters counters() const override { return counters_; }
@@ -92,6 +101,7 @@ class FramedLink final : public Link {
     std::span<std::byte> payload;  // what there is room for
     Bytes* growing = nullptr;      // when the length is the sender's choice
     uint64_t length = 0;           // known once the header is
+    uint32_t checksum = 0;         // of what has come of length and payload
     size_t done = 0;
   };
 
@@ -104,10 +114,12 @@ class FramedLink final : public Link {
   Result<bool> advance_sending();
   Result<bool> advance_receiving();
   Status take_header();
+  Status check_frame() const;
   void make_room();
 
   std::unique_ptr<ByteStream> stream_;  // empty once the link has failed
   std::string peer_;
+  bool checks_;
   std::optional<Error> error_;
   Outgoing out_;
   Incoming in_;
@@ -135,21 +147,27 @@ Status FramedLink::begin_send(std::span<const std::byte> frame) {
     return fail(ErrorCode::kTooLarge, "a frame of {} bytes to {} is over the limit of {}",
                 frame.size(), peer_, kLargestFrame);
   }
-  out_ = {true, encode_length(frame.size()), frame, 0};
+  out_ = {true, {}, frame, 0};
+  put(out_.header, frame.size());
+  const uint32_t checksum = checks_ ? crc32c(crc32c(0, length_of(out_.header)), frame) : 0;
+  put(std::span(out_.header).subspan(kNumberBytes), checksum);
   return {};
 }
 
 Status FramedLink::begin_receive(Bytes& frame) {
   SHOAL_TRY(check_idle(in_.active));
   frame.clear();
-  in_ = {.active = true, .header = {}, .payload = {}, .growing = &frame, .length = 0, .done = 0};
+  in_ = {};
+  in_.active = true;
+  in_.growing = &frame;
   return {};
 }
 
 Status FramedLink::begin_receive_exactly(std::span<std::byte> frame) {
   SHOAL_TRY(check_idle(in_.active));
-  in_ = {
-      .active = true, .header = {}, .payload = frame, .growing = nullptr, .length = 0, .done = 0};
+  in_ = {};
+  in_.active = true;
+  in_.payload = frame;
   return {};
 }
 
@@ -200,7 +218,12 @@ Result<bool> FramedLink::advance_receiving() {
   counters_.bytes_received += got;
   if (in_.done < kHeaderBytes) return got > 0;
   if (!header_known) SHOAL_TRY(take_header());
+  if (checks_) {
+    const auto fresh = in_.payload.subspan(in_payload, in_.done - kHeaderBytes - in_payload);
+    in_.checksum = crc32c(in_.checksum, fresh);
+  }
   if (in_.done == kHeaderBytes + in_.length) {
+    SHOAL_TRY(check_frame());
     in_.active = false;
   } else if (in_.done == kHeaderBytes + in_.payload.size()) {
     make_room();
@@ -209,7 +232,8 @@ Result<bool> FramedLink::advance_receiving() {
 }
 
 Status FramedLink::take_header() {
-  in_.length = decode_length(in_.header);
+  in_.length = get(length_of(in_.header));
+  if (checks_) in_.checksum = crc32c(0, length_of(in_.header));
   if (in_.growing == nullptr && in_.length != in_.payload.size()) {
     return fail(ErrorCode::kCorrupt,
                 "{} sent a frame of {} bytes where {} were due: the ranks do not run the same plan",
@@ -220,6 +244,15 @@ Status FramedLink::take_header() {
                 peer_, in_.length, kLargestFrame);
   }
   return {};
+}
+
+Status FramedLink::check_frame() const {
+  const uint32_t told = get(checksum_of(in_.header));
+  if (told == in_.checksum) return {};
+  return fail(ErrorCode::kCorrupt,
+              "a frame of {} bytes from {} arrived damaged: its checksum is {:08x}, not {:08x} as "
+              "sent; the network or a machine's memory is at fault",
+              in_.length, peer_, in_.checksum, told);
 }
 
 // Only for a growing frame whose room is full and whose length is larger.

@@ -21,6 +21,9 @@
 
 namespace shoal {
 
+// Of everything in docs/formats/wire.md; a digit in every greeting.
+inline constexpr int kWireVersion = 2;
+
 struct LinkCounters {
   uint64_t bytes_sent = 0;
   uint64_t bytes_received = 0;
@@ -114,8 +117,8 @@ Result<std::unique_ptr<Link>> make_tcp_link(UniqueFd socket, LinkMode mode, bool
 Result<UniqueFd> dial_tcp(const std::string& address, Deadline deadline);
 
 // What a dialling worker writes first on the node port, in clear, so that the daemon can pass the
-// socket to the right worker. 64 bytes: magic "SHOALDL1", instance id (16), generation counter (8,
-// little endian), from_rank (2), to_rank (2), zeros.
+// socket to the right worker. 64 bytes: magic "SHOALDL", the version as a digit, instance id (16),
+// generation counter (8, little endian), from_rank (2), to_rank (2), zeros.
 struct LinkPreamble {
   std::array<std::byte, 16> instance{};
   uint64_t generation = 0;
@@ -123,9 +126,9 @@ struct LinkPreamble {
   uint16_t to_rank = 0;
 };
 inline constexpr size_t kPreambleBytes = 64;
-inline constexpr std::string_view kPreambleMagic = "SHOALDL1";
+inline constexpr std::string_view kPreambleMagic = "SHOALDL";  // of every version
 std::array<std::byte, kPreambleBytes> encode(const LinkPreamble& preamble);
-Result<LinkPreamble> decode_preamble(std::span<const std::byte> bytes);  // kCorrupt
+Result<LinkPreamble> decode_preamble(std::span<const std::byte> bytes);  // kCorrupt, kUnsupported
 Status send_all(int socket, std::span<const std::byte> bytes, Deadline deadline);
 
 }  // namespace shoal

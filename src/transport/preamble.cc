@@ -5,12 +5,15 @@
 namespace shoal {
 namespace {
 
-constexpr size_t kInstanceAt = kPreambleMagic.size();
+constexpr size_t kVersionAt = kPreambleMagic.size();
+constexpr size_t kInstanceAt = kVersionAt + 1;
 constexpr size_t kGenerationAt = kInstanceAt + 16;
 constexpr size_t kFromAt = kGenerationAt + 8;
 constexpr size_t kToAt = kFromAt + 2;
 constexpr size_t kEnd = kToAt + 2;
 static_assert(kEnd <= kPreambleBytes);
+
+constexpr std::byte kVersion{'0' + kWireVersion};
 
 template <typename T>
 void put(std::span<std::byte> to, T value) {
@@ -32,6 +35,7 @@ std::array<std::byte, kPreambleBytes> encode(const LinkPreamble& preamble) {
   std::array<std::byte, kPreambleBytes> bytes{};
   const std::span all(bytes);
   std::ranges::copy(as_bytes(kPreambleMagic), bytes.begin());
+  bytes[kVersionAt] = kVersion;
   std::ranges::copy(preamble.instance, bytes.begin() + kInstanceAt);
   put(all.subspan(kGenerationAt), preamble.generation);
   put(all.subspan(kFromAt), preamble.from_rank);
@@ -44,8 +48,14 @@ Result<LinkPreamble> decode_preamble(std::span<const std::byte> bytes) {
     return fail(ErrorCode::kCorrupt, "a link preamble has {} bytes, not {}", kPreambleBytes,
                 bytes.size());
   }
-  if (as_text(bytes.first(kInstanceAt)) != kPreambleMagic) {
+  if (as_text(bytes.first(kVersionAt)) != kPreambleMagic) {
     return fail(ErrorCode::kCorrupt, "a connection opens with neither TLS nor a link preamble");
+  }
+  if (bytes[kVersionAt] != kVersion) {
+    return fail(ErrorCode::kUnsupported,
+                "a worker dialled with version {} of Shoal's link protocol and this node speaks "
+                "version {}; run the same Shoal on both machines",
+                to_integer<int>(bytes[kVersionAt]) - '0', kWireVersion);
   }
   const auto is_zero = [](std::byte b) { return b == std::byte{0}; };
   if (!std::ranges::all_of(bytes.subspan(kEnd), is_zero)) {

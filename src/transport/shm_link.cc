@@ -42,6 +42,7 @@ class ShmStream final : public ByteStream {
   Link::Interest interest(bool reading, bool writing) const override;
   bool before_sleep(bool reading, bool writing) override;
   void after_sleep() override;
+  Status check_peer() override { return {}; }  // a dead one has closed its socket
 
  private:
   Result<size_t> room();       // that may be written now

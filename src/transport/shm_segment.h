@@ -35,6 +35,7 @@ struct ShmHead {
   std::array<std::atomic<uint32_t>, 2> states;  // ShmState of the first and the second end
   std::array<ShmRing, 2> rings;                 // written by the first end, by the second
 };
+static_assert(sizeof(ShmRing) == 4 * kCacheLine && sizeof(ShmHead) == 9 * kCacheLine);
 static_assert(sizeof(ShmHead) <= kShmRingsAt);
 static_assert(std::atomic<uint64_t>::is_always_lock_free);
 

@@ -15,12 +15,14 @@ namespace shoal {
 namespace {
 
 // The kernel gives a connection up when sent bytes stay unacknowledged, or the peer's window
-// closed, for so long. Longer than any step, because a peer that computes does not read; the
-// deadlines of calls are the first line of defence.
+// closed, for so long. Longer than any step, because a peer that computes does not read: a shorter
+// one would end a healthy pipeline. looks_cut_off() tells the two apart; this is for nobody
+// looking.
 constexpr int kUserTimeout_ms = 30'000;
-constexpr int kKeepaliveIdle_s = 10;
-constexpr int kKeepaliveInterval_s = 5;
+constexpr int kKeepaliveIdle_s = 1;
+constexpr int kKeepaliveInterval_s = 1;
 constexpr int kKeepaliveProbes = 4;
+constexpr uint32_t kSilence_ms = 1500;
 
 Status set_option(int socket, int level, int option, int value, const char* name) {
   if (::setsockopt(socket, level, option, &value, sizeof value) == 0) return {};
@@ -62,6 +64,14 @@ Status prepare_tcp_socket(int socket) {
   SHOAL_TRY(set_option(socket, IPPROTO_TCP, TCP_KEEPINTVL, kKeepaliveInterval_s, "TCP_KEEPINTVL"));
   SHOAL_TRY(set_option(socket, IPPROTO_TCP, TCP_KEEPCNT, kKeepaliveProbes, "TCP_KEEPCNT"));
   return set_option(socket, IPPROTO_TCP, TCP_USER_TIMEOUT, kUserTimeout_ms, "TCP_USER_TIMEOUT");
+}
+
+bool looks_cut_off(int socket) {
+  tcp_info info{};
+  socklen_t size = sizeof info;
+  if (::getsockopt(socket, IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return false;
+  const uint32_t silence_ms = std::min(info.tcpi_last_ack_recv, info.tcpi_last_data_recv);
+  return silence_ms >= kSilence_ms && (info.tcpi_retransmits >= 2 || info.tcpi_probes >= 1);
 }
 
 void reset_on_close(int socket) {

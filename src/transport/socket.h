@@ -13,9 +13,12 @@ namespace shoal {
 // Sleeps until a descriptor is ready. False: the deadline passed first.
 Result<bool> wait_for(std::span<pollfd> descriptors, Deadline deadline);
 Status set_nonblocking(int socket);
-// No delay for small segments; a peer that vanished without a word is noticed by keepalive,
-// unacknowledged bytes by a timeout.
+// No delay for small segments; keepalive probes every second of silence, so that looks_cut_off()
+// has something to go by.
 Status prepare_tcp_socket(int socket);
+// Whether the peer's kernel, which answers even while its process is stopped, has answered nothing
+// for some 1.5 s though it was asked. A probe may just be on its way: ask twice.
+bool looks_cut_off(int socket);
 // Closing will then reset the connection instead of ending it in order.
 void reset_on_close(int socket);
 

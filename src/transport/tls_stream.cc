@@ -16,6 +16,7 @@ namespace {
 
 constexpr size_t kKeyBytes = 32;
 constexpr std::string_view kIdentity = "shoal link";
+constexpr std::string_view kMagic = "SHOALTL";             // of the greeting inside
 constexpr size_t kRecordBytes = SSL3_RT_MAX_PLAIN_LENGTH;  // 16 KiB
 constexpr size_t kRecordRoom =
     kRecordBytes + SSL3_RT_MAX_ENCRYPTED_OVERHEAD + SSL3_RT_HEADER_LENGTH;
@@ -285,9 +286,13 @@ Result<bool> TlsStream::fill() {
 
 std::unexpected<Error> TlsStream::failure() {
   if (socket_error_) return std::unexpected(*socket_error_);
-  const char* const text = ERR_reason_error_string(ERR_peek_last_error());
-  auto error = fail(ErrorCode::kCorrupt, "the encrypted link to {} broke: {}", peer(),
-                    text != nullptr ? text : "unknown TLS error");
+  const unsigned long number = ERR_peek_last_error();
+  const char* const text = ERR_reason_error_string(number);
+  const bool damaged = ERR_GET_REASON(number) == SSL_R_DECRYPTION_FAILED_OR_BAD_RECORD_MAC;
+  auto error = fail(ErrorCode::kCorrupt, "{} {}: {}",
+                    damaged ? "what came over the encrypted link is not what was sent by"
+                            : "the encrypted link broke to",
+                    peer(), text != nullptr ? text : "unknown TLS error");
   ERR_clear_error();
   return error;
 }
@@ -381,6 +386,7 @@ Result<std::unique_ptr<ByteStream>> make_tls_stream(UniqueFd socket, bool dialle
   auto stream =
       std::make_unique<TlsStream>(std::move(socket), key, std::move(peer), records_per_key);
   SHOAL_TRY(stream->shake_hands(dialled, deadline));
+  SHOAL_TRY(greet(*stream, kMagic, deadline));
   return stream;
 }
 

@@ -244,8 +244,8 @@ TEST(Group, CountsWhatItMoved) {
   on_every_rank(groups, [&](Group& group) {
     std::vector<float> values(10, 1.0f);
     ASSERT_TRUE(group.all_reduce(values, in_seconds(60)));
-    EXPECT_EQ(group.counters().bytes_sent, 2u * 44);
-    EXPECT_EQ(group.counters().bytes_received, 2u * 44);
+    EXPECT_EQ(group.counters().bytes_sent, 2u * 48);
+    EXPECT_EQ(group.counters().bytes_received, 2u * 48);
     EXPECT_EQ(group.counters().calls, 1u);
   });
 }

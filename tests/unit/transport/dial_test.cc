@@ -84,7 +84,7 @@ TEST(Preamble, ComesBackAsItWent) {
   preamble.from_rank = 513;
   preamble.to_rank = 2;
   const auto bytes = encode(preamble);
-  EXPECT_EQ(as_text(bytes).substr(0, 8), "SHOALDL1");
+  EXPECT_EQ(as_text(bytes).substr(0, 8), "SHOALDL2");
   const auto back = decode_preamble(bytes);
   ASSERT_TRUE(back);
   EXPECT_EQ(back->instance, preamble.instance);
@@ -104,6 +104,13 @@ TEST(Preamble, OtherBytesAreCorrupt) {
     bad[at] ^= std::byte{1};
     EXPECT_FALSE(decode_preamble(bad)) << at;
   }
+  auto older = good;
+  older[7] = std::byte{'1'};
+  const auto refused = decode_preamble(older);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::kUnsupported);
+  EXPECT_THAT(refused.error().message, HasSubstr("version 1 of Shoal's link protocol"));
+  EXPECT_THAT(refused.error().message, HasSubstr("this node speaks version 2"));
   const auto self =
       encode(LinkPreamble{.instance = {}, .generation = 1, .from_rank = 1, .to_rank = 1});
   EXPECT_FALSE(decode_preamble(self));

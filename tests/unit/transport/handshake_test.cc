@@ -87,6 +87,18 @@ TEST_P(RawPeer, CloseInTheMiddle) {
   EXPECT_EQ(link.error().code, ErrorCode::kUnreachable) << link.error().message;
 }
 
+TEST(Handshake, AnotherVersionIsNamedWithOurs) {
+  auto sockets = connected_tcp_pair();
+  ASSERT_TRUE(send_all(sockets->second.get(), as_bytes("SHOALPL1"), in_seconds(5)));
+  const auto link = make_tcp_link(std::move(sockets->first), LinkMode::kPlain, true, {},
+                                  "rank 1 at b:2", in_seconds(20));
+  ASSERT_FALSE(link);
+  EXPECT_EQ(link.error().code, ErrorCode::kUnsupported);
+  EXPECT_THAT(link.error().message,
+              HasSubstr("rank 1 at b:2 speaks version 1 of Shoal's link protocol and this end "
+                        "version 2"));
+}
+
 // A TLS 1.3 client without the key, as any stranger could run.
 TEST(Handshake, AStrangerWithoutAKeyIsRefused) {
   auto sockets = connected_tcp_pair();

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "linked.h"
+#include "transport/crc32c.h"
 
 namespace shoal {
 namespace {
@@ -132,9 +133,8 @@ TEST_P(LinkTest, CountersCountPayloadAndHeaders) {
   Bytes in(500);
   ASSERT_TRUE(a_->exchange(pattern(1000), in, in_seconds(5)));
   other.join();
-  const uint64_t header_bytes = GetParam() == LinkKind::kEmulated ? 8 : 4;
-  EXPECT_EQ(a_->counters().bytes_sent, 1000 + header_bytes);
-  EXPECT_EQ(a_->counters().bytes_received, 500 + header_bytes);
+  EXPECT_EQ(a_->counters().bytes_sent, 1008u);
+  EXPECT_EQ(a_->counters().bytes_received, 508u);
   EXPECT_EQ(a_->counters().calls, 1u);
   EXPECT_GT(a_->counters().wait_ns, 0u);
 }
@@ -244,7 +244,7 @@ class HostilePeer : public ::testing::Test {
     auto sockets = connected_tcp_pair();
     ASSERT_TRUE(sockets);
     raw_ = std::move(sockets->second);
-    say("SHOALPL1");
+    say("SHOALPL2");
     auto made = make_tcp_link(std::move(sockets->first), LinkMode::kPlain, true, {},
                               "rank 1 at b:2", in_seconds(5));
     ASSERT_TRUE(made) << made.error().message;
@@ -259,11 +259,20 @@ class HostilePeer : public ::testing::Test {
   Bytes frame_;
 };
 
+// What a peer says of a frame: its length, and the checksum of that and of `payload`.
+std::string header_of(uint32_t length, std::string_view payload) {
+  std::string header(8, '\0');
+  const auto put = [&](size_t at, uint32_t number) {
+    for (size_t i = 0; i < 4; ++i) header[at + i] = static_cast<char>(number >> (8 * i));
+  };
+  put(0, length);
+  const uint32_t of_length = crc32c_by_table(0, as_bytes(header).first(4));
+  put(4, crc32c_by_table(of_length, as_bytes(payload)));
+  return header;
+}
+
 TEST_F(HostilePeer, HalfAFrame) {
-  say(
-      std::string_view("\x0a\x00\x00\x00"
-                       "abc",
-                       7));
+  say(header_of(10, "abc") + "abc");
   raw_.reset();
   const auto got = link_->receive(frame_, in_seconds(60));
   ASSERT_FALSE(got);
@@ -272,7 +281,7 @@ TEST_F(HostilePeer, HalfAFrame) {
 }
 
 TEST_F(HostilePeer, ALengthOverTheLimit) {
-  say(std::string_view("\xff\xff\xff\xff", 4));
+  say(header_of(0xffffffff, ""));
   const auto got = link_->receive(frame_, in_seconds(60));
   ASSERT_FALSE(got);
   EXPECT_EQ(got.error().code, ErrorCode::kCorrupt);
@@ -280,14 +289,36 @@ TEST_F(HostilePeer, ALengthOverTheLimit) {
 }
 
 TEST_F(HostilePeer, ALengthAloneEarnsNoMemory) {
-  say(
-      std::string_view("\x00\x00\x00\x40"
-                       "x",
-                       5));  // 1 GiB announced, one byte sent
+  say(header_of(1u << 30, "x") + "x");  // 1 GiB announced, one byte sent
   const auto got = link_->receive(frame_, in_seconds(0.05));
   ASSERT_FALSE(got);
   EXPECT_EQ(got.error().code, ErrorCode::kDeadline);
   EXPECT_LE(frame_.capacity(), 4u << 20);
+}
+
+TEST_F(HostilePeer, DamageAnywhereInAFrameIsFoundAndNamed) {
+  const std::string good = header_of(5, "abcde") + "abcde";
+  say(good);
+  ASSERT_TRUE(link_->receive(frame_, in_seconds(20)));
+  EXPECT_EQ(as_text(frame_), "abcde");
+  for (size_t at = 4; at < good.size(); ++at) {
+    SetUp();
+    std::string bad = good;
+    bad[at] = static_cast<char>(bad[at] ^ 0x10);
+    say(bad);
+    const auto got = link_->receive(frame_, in_seconds(20));
+    ASSERT_FALSE(got) << at;
+    EXPECT_EQ(got.error().code, ErrorCode::kCorrupt);
+    EXPECT_THAT(got.error().message,
+                HasSubstr("a frame of 5 bytes from rank 1 at b:2 arrived damaged"));
+  }
+  std::string shorter = good;
+  shorter[0] = 4;  // the length counts too
+  SetUp();
+  say(shorter);
+  const auto got = link_->receive(frame_, in_seconds(20));
+  ASSERT_FALSE(got);
+  EXPECT_THAT(got.error().message, HasSubstr("a frame of 4 bytes from rank 1 at b:2"));
 }
 
 TEST_F(HostilePeer, AReset) {
@@ -301,10 +332,7 @@ TEST_F(HostilePeer, AReset) {
 
 TEST_F(HostilePeer, AFrameInSingleBytesStillArrives) {
   std::thread slow([&] {
-    for (const char c : std::string_view("\x03\x00\x00\x00"
-                                         "abc",
-                                         7))
-      say({&c, 1});
+    for (const char c : header_of(3, "abc") + "abc") say({&c, 1});
   });
   const auto got = link_->receive(frame_, in_seconds(20));
   slow.join();

@@ -140,7 +140,7 @@ class HostileShm : public ::testing::Test {
     link_ = std::move(*link);
   }
   // Bytes at the start of the ring that our side reads.
-  void say(std::string_view text) {
+  void say(const std::string& text) {
     std::ranges::copy(as_bytes(text), segment_->ring(1).begin());
     segment_->head().rings[1].written = text.size();
   }
@@ -162,7 +162,7 @@ TEST_F(HostileShm, MoreWrittenThanTheRingHolds) {
 }
 
 TEST_F(HostileShm, WrittenThatRunsBackwards) {
-  say(std::string_view("\x00\x00\x00\x00", 4));
+  say(std::string(8, '\0'));
   ASSERT_TRUE(link_->receive(frame_, in_seconds(5)));
   segment_->head().rings[1].written = 1;
   const auto got = link_->receive(frame_, in_seconds(5));
@@ -180,7 +180,7 @@ TEST_F(HostileShm, ReadingWhatWasNeverWritten) {
 }
 
 TEST_F(HostileShm, ALengthOverTheLimit) {
-  say(std::string_view("\xff\xff\xff\xff", 4));
+  say("\xff\xff\xff\xff" + std::string(4, '\0'));
   const auto got = link_->receive(frame_, in_seconds(5));
   ASSERT_FALSE(got);
   EXPECT_EQ(got.error().code, ErrorCode::kCorrupt);
