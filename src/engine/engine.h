@@ -123,6 +123,7 @@ class Engine {
     uint64_t decode_steps = 0;
     double decode_compute_s = 0;
     double decode_wait_s = 0;
+    uint64_t decode_bytes_sent = 0;
     LinkCounters links;
   };
   virtual Totals totals() const = 0;

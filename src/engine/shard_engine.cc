@@ -273,6 +273,7 @@ void ShardEngine::pack(const Step& step, Bytes& message) {
 Status ShardEngine::run(const Step& step, StepResult& result) {
   compute_s_ = 0;
   wait_s_ = 0;
+  bytes_sent_before_ = group_.counters().bytes_sent;
   fill_batch(step);
   const bool generated_only =
       std::ranges::all_of(roles_, [](Role role) { return role == Role::kGenerated; });
@@ -298,6 +299,7 @@ void ShardEngine::count(const Step& step, bool generated_only) {
   ++totals_.decode_steps;
   totals_.decode_compute_s += compute_s_;
   totals_.decode_wait_s += wait_s_;
+  totals_.decode_bytes_sent += group_.counters().bytes_sent - bytes_sent_before_;
 }
 
 Engine::Totals ShardEngine::totals() const {

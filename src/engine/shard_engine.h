@@ -79,6 +79,7 @@ class ShardEngine final : public Engine {
   Totals totals_;
   double compute_s_ = 0;  // of the step that runs
   double wait_s_ = 0;
+  uint64_t bytes_sent_before_ = 0;
 
   // Reused from step to step.
   Bytes frame_;

@@ -15,6 +15,7 @@ Json to_json(const ShardOrder& order) {
           {"link_mode", std::string(link_mode_name(order.link_mode))},
           {"emulated", order.emulated},
           {"links_given", order.links_given},
+          {"verbs", order.verbs},
           {"bench", order.bench},
           {"addresses", order.addresses},
           {"keys", std::move(keys)},
@@ -71,6 +72,7 @@ Result<ShardOrder> shard_order_from_json(const Json& json) {
   SHOAL_ASSIGN(order.link_mode, link_mode_named(mode));
   SHOAL_ASSIGN(order.emulated, json_field<std::string>(json, "emulated"));
   SHOAL_ASSIGN(order.links_given, json_field<bool>(json, "links_given"));
+  SHOAL_ASSIGN(order.verbs, json_field<bool>(json, "verbs"));
   SHOAL_ASSIGN(order.bench, json_field<bool>(json, "bench"));
   SHOAL_ASSIGN(const Json addresses, json_field<Json>(json, "addresses"));
   SHOAL_ASSIGN(order.addresses, addresses_from(addresses));
@@ -94,6 +96,7 @@ Json to_json(const ShardStats& stats) {
           {"decode_steps", stats.decode_steps},
           {"decode_compute_s", stats.decode_compute_s},
           {"decode_wait_s", stats.decode_wait_s},
+          {"decode_bytes_sent", stats.decode_bytes_sent},
           {"compute_s", stats.compute_s},
           {"wait_s", stats.wait_s},
           {"bytes_sent", stats.bytes_sent},
@@ -113,6 +116,7 @@ Result<ShardStats> shard_stats_from_json(const Json& json) {
   SHOAL_ASSIGN(stats.decode_steps, json_field<uint64_t>(json, "decode_steps"));
   SHOAL_ASSIGN(stats.decode_compute_s, json_field<double>(json, "decode_compute_s"));
   SHOAL_ASSIGN(stats.decode_wait_s, json_field<double>(json, "decode_wait_s"));
+  SHOAL_ASSIGN(stats.decode_bytes_sent, json_field<uint64_t>(json, "decode_bytes_sent"));
   SHOAL_ASSIGN(stats.compute_s, json_field<double>(json, "compute_s"));
   SHOAL_ASSIGN(stats.wait_s, json_field<double>(json, "wait_s"));
   SHOAL_ASSIGN(stats.bytes_sent, json_field<uint64_t>(json, "bytes_sent"));

@@ -24,6 +24,7 @@ struct ShardOrder {
   LinkMode link_mode = LinkMode::kTls;
   std::string emulated;     // the link that every link pretends to be; empty: none
   bool links_given = false;  // each comes as a descriptor; nobody dials
+  bool verbs = false;        // frames go over RDMA; the links as made carry its control
   bool bench = false;       // the lead measures what it is told to, and serves nobody
   std::vector<std::vector<std::string>>
       addresses;            // per rank: where its node's port may be reached
@@ -39,7 +40,8 @@ struct ShardStats {
   uint64_t steps = 0;  // all, and those of generated rows alone:
   uint64_t decode_steps = 0;
   double decode_compute_s = 0;
-  double decode_wait_s = 0;  // in collectives
+  double decode_wait_s = 0;  // for other ranks
+  uint64_t decode_bytes_sent = 0;
   double compute_s = 0;
   double wait_s = 0;
   uint64_t bytes_sent = 0;

@@ -106,6 +106,8 @@ class VerbsLink final : public Link {
   Status begin_receive(Bytes& frame) override;
   Status begin_receive_exactly(std::span<std::byte> frame) override;
   Result<Progress> advance() override;
+  bool sending() const override { return out_.active; }
+  bool receiving() const override { return in_.active; }
   Interest interest() const override;
   std::unexpected<Error> overdue() override;
   std::unexpected<Error> reset_by_peer() override;

@@ -9,6 +9,7 @@
 #include "kernels/cpu_backend.h"
 #include "transport/emulated.h"
 #include "transport/shm.h"
+#include "transport/verbs_link.h"
 
 namespace shoal {
 namespace {
@@ -109,6 +110,15 @@ Status take_given_links(const ShardOrder& order, Mailbox<ArrivedLink>& arrived, 
   return {};
 }
 
+// In rank order, as both ends of a pair shake hands.
+Status use_verbs(std::vector<std::unique_ptr<Link>>& links, Deadline deadline) {
+  for (auto& link : links) {
+    if (!link) continue;
+    SHOAL_ASSIGN(link, make_verbs_link(std::move(link), {}, deadline));
+  }
+  return {};
+}
+
 Status emulate(const std::string& name, std::vector<std::unique_ptr<Link>>& links) {
   if (name.empty()) return {};
   SHOAL_ASSIGN(const LinkModel model, parse_link_model(name));
@@ -139,6 +149,7 @@ Result<Group> form_group(const ShardOrder& order, Mailbox<ArrivedLink>& arrived,
     }
     SHOAL_TRY(accept_ranks(order, arrived, deadline, links));
   }
+  if (order.verbs) SHOAL_TRY(use_verbs(links, deadline));
   SHOAL_TRY(emulate(order.emulated, links));
   Group group(order.rank, std::move(links));
 
@@ -193,6 +204,7 @@ ShardStats shard_stats(const Shard& shard) {
   stats.decode_steps = totals.decode_steps;
   stats.decode_compute_s = totals.decode_compute_s;
   stats.decode_wait_s = totals.decode_wait_s;
+  stats.decode_bytes_sent = totals.decode_bytes_sent;
   stats.compute_s = totals.compute_s;
   stats.wait_s = totals.wait_s;
   stats.bytes_sent = totals.links.bytes_sent;

@@ -1,0 +1,360 @@
+#include "cli/bench_ranks.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "base/file.h"
+#include "base/units.h"
+#include "gguf/gguf.h"
+#include "placement/cost.h"
+
+namespace shoal::cli {
+namespace {
+
+constexpr int kMostRanks = 16;
+
+double median(std::vector<double> values) {
+  std::ranges::sort(values);
+  const size_t middle = values.size() / 2;
+  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+}
+
+// How many ranks each stage has.
+std::vector<int> stage_sizes(RankMode mode, int ranks) {
+  if (mode == RankMode::kTensor) return {ranks};
+  if (mode == RankMode::kPipeline) return std::vector<int>(static_cast<size_t>(ranks), 1);
+  return {(ranks + 1) / 2, ranks / 2};
+}
+
+Status check(const BenchRanksOptions& options, const ModelCard& card) {
+  if (options.ranks < 1 || options.ranks > kMostRanks) {
+    return fail(ErrorCode::kInvalidArgument, "--ranks {}: it must be from 1 to {}", options.ranks,
+                kMostRanks);
+  }
+  if (!options.parts.empty() && std::ssize(options.parts) != options.ranks) {
+    return fail(ErrorCode::kInvalidArgument,
+                "--parts names {} parts for {} ranks; give one for each, such as 2:1",
+                options.parts.size(), options.ranks);
+  }
+  if (options.mode == RankMode::kHybrid && options.ranks < 3) {
+    return fail(ErrorCode::kInvalidArgument,
+                "--mode hybrid takes at least 3 ranks, for two stages of which one is divided");
+  }
+  if (options.netns && options.link.kind != LinkChoice::Kind::kTcp) {
+    return fail(ErrorCode::kInvalidArgument,
+                "--netns puts ranks into network namespaces, which {} links do not cross; use "
+                "--link tcp or plain",
+                options.link.text);
+  }
+  if (!options.rate.empty() && !options.netns)
+    return fail(ErrorCode::kInvalidArgument, "--rate limits the links of --netns; give both");
+  const int64_t longest = std::max(options.prompt_tokens, options.context + options.output_tokens);
+  if (longest > card.context_length) {
+    return fail(ErrorCode::kInvalidArgument,
+                "{} tokens are longer than the model's trained context of {}", longest,
+                card.context_length);
+  }
+  return {};
+}
+
+// What a plan needs beside its ranks.
+Plan empty_plan(const BenchRanksOptions& options, const ModelCard& card) {
+  Plan plan;
+  plan.model = card.name;
+  plan.file_bytes = card.file_bytes;
+  plan.context = std::max(options.prompt_tokens, options.context + options.output_tokens);
+  // The prompt that is timed has a cache of its own beside those of the decoding ones.
+  plan.sequences = options.batch + 1;
+  plan.kv_type = options.kv_type;
+  plan.payload = options.payload;
+  return plan;
+}
+
+void add_rank(Plan& plan, const ModelCard& card, const RankCut& cut, int stage) {
+  PlannedRank rank;
+  rank.node = rank.node_name = fmt::format("rank {}", plan.ranks.size());
+  rank.cut = cut;
+  rank.stage = stage;
+  const auto need = placement::rank_need(card, cut, plan.context, plan.sequences, plan.kv_type);
+  rank.weight_bytes = need.weight_bytes;
+  rank.kv_bytes = need.kv_bytes;
+  rank.memory_bytes = need.memory_bytes;
+  const double all = static_cast<double>(std::max<uint64_t>(1, weight_bytes(card, whole(card))));
+  rank.share = static_cast<double>(need.weight_bytes) / all;
+  plan.ranks.push_back(std::move(rank));
+}
+
+Result<Plan> cut_plan(const BenchRanksOptions& options, const ModelCard& card) {
+  Plan plan = empty_plan(options, card);
+  std::vector<double> parts = options.parts;
+  if (parts.empty()) parts.assign(static_cast<size_t>(options.ranks), 1);
+  const std::vector<int> sizes = stage_sizes(options.mode, options.ranks);
+  std::vector<double> stage_shares;
+  size_t next = 0;
+  for (const int size : sizes) {
+    const auto begin = parts.begin() + static_cast<std::ptrdiff_t>(next);
+    stage_shares.push_back(std::accumulate(begin, begin + size, 0.0));
+    next += static_cast<size_t>(size);
+  }
+  std::vector<Range> layers = {Range{}};
+  if (sizes.size() > 1) {
+    SHOAL_ASSIGN(layers, partition_layers(card, stage_shares));
+  }
+  next = 0;
+  for (size_t stage = 0; stage < sizes.size(); ++stage) {
+    const auto size = static_cast<size_t>(sizes[stage]);
+    SHOAL_ASSIGN(auto cuts, partition(card, std::span(parts).subspan(next, size)));
+    next += size;
+    for (RankCut& cut : cuts) {
+      cut.layers = layers[stage];
+      add_rank(plan, card, cut, static_cast<int>(stage));
+    }
+  }
+  return plan;
+}
+
+// The file's cuts, for the lengths that are measured.
+Result<Plan> read_plan(const BenchRanksOptions& options, const ModelCard& card) {
+  SHOAL_ASSIGN(const std::string text, read_file(options.plan_path));
+  const auto within = [&](const Error& error) {
+    return std::unexpected(error.within(options.plan_path));
+  };
+  auto json = parse_json(text);
+  if (!json) return within(json.error());
+  const auto read = plan_from_json(*json);
+  if (!read) return within(read.error());
+  if (std::ssize(read->ranks) > kMostRanks) {
+    return within({ErrorCode::kTooLarge, fmt::format("it has {} ranks; {} are started at most",
+                                                     read->ranks.size(), kMostRanks)});
+  }
+  Plan plan = empty_plan(options, card);
+  plan.payload = read->payload;
+  for (const PlannedRank& rank : read->ranks) {
+    add_rank(plan, card, rank.cut, rank.stage);
+    plan.ranks.back().node_name = rank.node_name.empty() ? rank.node : rank.node_name;
+  }
+  return plan;
+}
+
+Plan whole_plan(const BenchRanksOptions& options, const ModelCard& card) {
+  Plan plan = empty_plan(options, card);
+  add_rank(plan, card, whole(card), 0);
+  return plan;
+}
+
+// Times the groups in turns.
+class Turns {
+ public:
+  explicit Turns(const BenchRanksOptions& options) : options_(options) {}
+
+  void add(RankGroup& group, GroupSpeed& speed) { groups_.push_back({&group, &speed}); }
+
+  Status run() {
+    const BenchOrder prefill{.prompt_tokens = options_.prompt_tokens};
+    const BenchOrder decode{.batch = options_.batch,
+                            .context = options_.context,
+                            .output_tokens = options_.output_tokens};
+    // The first of each touches memory for the first time and fills caches.
+    for (auto& [group, speed] : groups_) {
+      SHOAL_TRY(group->run(prefill));
+      SHOAL_TRY(group->run(decode));
+    }
+    for (int64_t i = 0; i < options_.repeat; ++i) {
+      for (auto& [group, speed] : groups_) {
+        SHOAL_ASSIGN(const double seconds, group->run(prefill));
+        speed->prefill_s_of_runs.push_back(seconds);
+      }
+      for (auto& [group, speed] : groups_) {
+        SHOAL_ASSIGN(const double seconds, group->run(decode));
+        speed->decode_s_of_runs.push_back(seconds);
+      }
+    }
+    for (auto& [group, speed] : groups_) {
+      speed->prefill_tokens_per_s =
+          static_cast<double>(options_.prompt_tokens) / median(speed->prefill_s_of_runs);
+      speed->decode_tokens_per_s = static_cast<double>(options_.batch * options_.output_tokens) /
+                                   median(speed->decode_s_of_runs);
+    }
+    groups_.clear();
+    return {};
+  }
+
+ private:
+  struct Turn {
+    RankGroup* group;
+    GroupSpeed* speed;
+  };
+  const BenchRanksOptions& options_;
+  std::vector<Turn> groups_;
+};
+
+// Which cores a rank has, and how many threads.
+struct CorePlan {
+  int threads = 1;
+  std::vector<std::vector<int>> of_rank;
+  std::vector<int> all;
+};
+
+CorePlan plan_cores(const BenchRanksOptions& options, size_t ranks) {
+  const std::vector<int> usable = usable_cores();
+  CorePlan cores;
+  cores.threads =
+      options.threads > 0 ? options.threads : std::max(1, static_cast<int>(usable.size() / ranks));
+  for (size_t rank = 0; rank < ranks; ++rank) {
+    auto& mine = cores.of_rank.emplace_back();
+    for (int thread = 0; thread < cores.threads; ++thread) {
+      const size_t index = rank * static_cast<size_t>(cores.threads) + static_cast<size_t>(thread);
+      mine.push_back(usable[index % usable.size()]);
+      if (std::ranges::find(cores.all, mine.back()) == cores.all.end())
+        cores.all.push_back(mine.back());
+    }
+  }
+  return cores;
+}
+
+class BenchRanks {
+ public:
+  BenchRanks(const BenchRanksOptions& options, const RankGroup::Progress& progress,
+             BenchRanksReport& report)
+      : options_(options),
+        progress_(progress),
+        report_(report),
+        cores_(plan_cores(options, report.plan.ranks.size())) {}
+
+  Status run() {
+    report_.threads = cores_.threads;
+    if (options_.netns) {
+      SHOAL_ASSIGN(spaces_, NetworkNamespaces::create(static_cast<int>(report_.plan.ranks.size()),
+                                                      options_.rate));
+    }
+    SHOAL_TRY(fits(report_.plan, "the ranks"));
+    if (options_.alone) return measure_ranks(nullptr, nullptr);
+    const Plan one = whole_plan(options_, report_.model);
+    report_.one_rank.emplace();
+    report_.all_cores.emplace();
+    const uint64_t all = needed(report_.plan) + 2 * needed(one);
+    if (all <= memory_available_bytes()) return measure_together(one);
+    // Not all at once: each then has the machine's mood of its own time.
+    SHOAL_TRY(measure_ranks(nullptr, nullptr));
+    SHOAL_TRY(fits(one, "one rank alone; --alone leaves it out"));
+    SHOAL_TRY(measure_alone(one, false, *report_.one_rank));
+    return measure_alone(one, true, *report_.all_cores);
+  }
+
+ private:
+  static uint64_t needed(const Plan& plan) {
+    uint64_t bytes = 0;
+    for (const PlannedRank& rank : plan.ranks) bytes += rank.memory_bytes;
+    return bytes;
+  }
+  static Status fits(const Plan& plan, std::string_view what) {
+    const uint64_t available = memory_available_bytes();
+    if (needed(plan) <= available) return {};
+    return fail(ErrorCode::kDoesNotFit, "{} need {} and {} are free: {}", plan.model,
+                format_bytes(needed(plan)), format_bytes(available), what);
+  }
+
+  Result<std::unique_ptr<RankGroup>> start(const Plan& plan, const std::string& name, int threads,
+                                           std::vector<std::vector<int>> cores) {
+    RankGroupOptions group;
+    group.name = name;
+    group.plan = plan;
+    group.model_path = options_.model_path;
+    group.link = options_.link;
+    group.threads = threads;
+    if (options_.pin) group.cores = std::move(cores);
+    group.isa = options_.isa;
+    group.spaces = spaces_.get();
+    return RankGroup::start(std::move(group), progress_);
+  }
+  Result<std::unique_ptr<RankGroup>> start_alone(const Plan& one, bool on_all) {
+    if (!on_all) return start(one, "one rank", cores_.threads, {cores_.of_rank[0]});
+    return start(one, "one process", static_cast<int>(cores_.all.size()), {cores_.all});
+  }
+
+  Status measure_together(const Plan& one) {
+    SHOAL_ASSIGN(const auto single, start_alone(one, false));
+    SHOAL_ASSIGN(const auto all, start_alone(one, true));
+    return measure_ranks(single.get(), all.get());
+  }
+
+  Status measure_alone(const Plan& one, bool on_all, GroupSpeed& speed) {
+    SHOAL_ASSIGN(const auto group, start_alone(one, on_all));
+    Turns turns(options_);
+    turns.add(*group, speed);
+    return turns.run();
+  }
+
+  Status measure_ranks(RankGroup* single, RankGroup* all) {
+    const std::string name = fmt::format("{} ranks", report_.plan.ranks.size());
+    SHOAL_ASSIGN(const auto group, start(report_.plan, name, cores_.threads, cores_.of_rank));
+    Turns turns(options_);
+    turns.add(*group, report_.ranks);
+    if (single != nullptr) turns.add(*single, *report_.one_rank);
+    if (all != nullptr) turns.add(*all, *report_.all_cores);
+    SHOAL_TRY(turns.run());
+    SHOAL_ASSIGN(const std::vector<ShardStats> stats, group->fresh_stats());
+    for (size_t rank = 0; rank < stats.size(); ++rank) add_report(rank, stats[rank]);
+    return {};
+  }
+
+  void add_report(size_t rank, const ShardStats& stats) {
+    RankReport& report = report_.rank_reports.emplace_back();
+    report.planned = report_.plan.ranks[rank];
+    report.stats = stats;
+    const auto steps = static_cast<double>(std::max<uint64_t>(1, stats.decode_steps));
+    report.decode_compute_s = stats.decode_compute_s / steps;
+    report.decode_wait_s = stats.decode_wait_s / steps;
+    report.decode_bytes_sent = static_cast<double>(stats.decode_bytes_sent) / steps;
+  }
+
+  const BenchRanksOptions& options_;
+  const RankGroup::Progress& progress_;
+  BenchRanksReport& report_;
+  CorePlan cores_;
+  std::unique_ptr<NetworkNamespaces> spaces_;
+};
+
+}  // namespace
+
+Result<RankMode> rank_mode_named(std::string_view name) {
+  if (name == "tensor") return RankMode::kTensor;
+  if (name == "pipeline") return RankMode::kPipeline;
+  if (name == "hybrid") return RankMode::kHybrid;
+  return fail(ErrorCode::kInvalidArgument,
+              "--mode '{}' is not known; tensor, pipeline and hybrid are", name);
+}
+
+std::string_view rank_mode_name(const Plan& plan) {
+  if (plan.ranks.size() == 1) return "one rank";
+  const size_t stages = static_cast<size_t>(plan.ranks.back().stage) + 1;
+  if (stages == 1) return "tensor";
+  return stages == plan.ranks.size() ? "pipeline" : "hybrid";
+}
+
+Result<BenchRanksReport> bench_ranks(const BenchRanksOptions& options,
+                                     const RankGroup::Progress& progress) {
+  BenchRanksReport report;
+  {
+    SHOAL_ASSIGN(const gguf::File file, gguf::File::open(options.model_path));
+    SHOAL_ASSIGN(const ModelDescription description, describe(file));
+    report.model = model_card(file, description);
+  }
+  SHOAL_TRY(check(options, report.model));
+  report.file = options.model_path.substr(options.model_path.find_last_of('/') + 1);
+  SHOAL_ASSIGN(report.plan, options.plan_path.empty() ? cut_plan(options, report.model)
+                                                      : read_plan(options, report.model));
+  SHOAL_ASSIGN(report.isa, choose_isa(options.isa));
+  report.link = options.link.text;
+  report.pinned = options.pin;
+  report.namespaces = options.netns;
+  report.prompt_tokens = options.prompt_tokens;
+  report.output_tokens = options.output_tokens;
+  report.batch = options.batch;
+  report.context = options.context;
+  report.repeat = options.repeat;
+  SHOAL_TRY(BenchRanks(options, progress, report).run());
+  return report;
+}
+
+}  // namespace shoal::cli

@@ -1,0 +1,83 @@
+// `shoal bench ranks MODEL`: one model over several ranks on this machine, each a process on its
+// own cores and, where asked, in its own network namespace; and in the same run, turn by turn, one
+// rank alone and one process on all of their cores, so that what ranks gain is told apart from what
+// the machine's mood gives. One thread.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "base/cpu.h"
+#include "base/json.h"
+#include "base/result.h"
+#include "cli/rank_group.h"
+#include "placement/placement.h"
+
+namespace shoal::cli {
+
+enum class RankMode { kTensor, kPipeline, kHybrid };
+Result<RankMode> rank_mode_named(std::string_view name);
+std::string_view rank_mode_name(const Plan& plan);  // of its stages; "one rank" of one
+
+struct BenchRanksOptions {
+  std::string model_path;
+  int ranks = 2;
+  RankMode mode = RankMode::kTensor;
+  std::vector<double> parts;  // of each rank; empty: equal
+  std::string plan_path;      // instead of ranks, mode, parts and payload: docs/formats/plan.md
+  LinkChoice link;
+  Payload payload = Payload::kF32;
+  bool pin = false;
+  bool netns = false;
+  std::string rate;    // of each rank's link in its namespace, for tc
+  bool alone = false;  // measure the ranks only, not what they are compared with
+  int64_t prompt_tokens = 512;
+  int64_t output_tokens = 64;
+  int64_t batch = 1;
+  int64_t context = 0;
+  int64_t repeat = 3;
+  int threads = 0;  // per rank; 0: its share of the cores
+  std::string isa;
+  KvType kv_type = KvType::kF16;
+};
+
+// What a group of ranks reached: medians of the runs.
+struct GroupSpeed {
+  double prefill_tokens_per_s = 0;
+  double decode_tokens_per_s = 0;
+  std::vector<double> prefill_s_of_runs;
+  std::vector<double> decode_s_of_runs;
+};
+
+struct RankReport {
+  PlannedRank planned;
+  ShardStats stats;
+  double decode_compute_s = 0;  // of a step of generated rows, on average
+  double decode_wait_s = 0;
+  double decode_bytes_sent = 0;  // per such step
+};
+
+struct BenchRanksReport {
+  std::string file;
+  ModelCard model;
+  Plan plan;
+  std::string link;
+  bool pinned = false;
+  bool namespaces = false;
+  int threads = 0;
+  Isa isa = Isa::kReference;
+  int64_t prompt_tokens = 0, output_tokens = 0, batch = 0, context = 0, repeat = 0;
+  GroupSpeed ranks;
+  std::optional<GroupSpeed> one_rank;   // a single rank, on the cores of one
+  std::optional<GroupSpeed> all_cores;  // a single process, on the cores of all
+  std::vector<RankReport> rank_reports;
+};
+
+Result<BenchRanksReport> bench_ranks(const BenchRanksOptions& options,
+                                     const RankGroup::Progress& progress);
+std::string to_text(const BenchRanksReport& report);
+Json to_json(const BenchRanksReport& report);
+
+}  // namespace shoal::cli

@@ -1,0 +1,138 @@
+// The report of `shoal bench ranks`, for people and for scripts.
+#include "base/units.h"
+#include "cli/bench_ranks.h"
+
+namespace shoal::cli {
+namespace {
+
+double ratio(double a, double b) {
+  return b > 0 ? a / b : 0;
+}
+
+std::string layers_of_rank(const BenchRanksReport& report, const PlannedRank& rank) {
+  const Range layers = layers_of(rank.cut, report.model.layer_count);
+  return fmt::format("{}-{}", layers.begin, layers.end - 1);
+}
+
+std::string heading(const BenchRanksReport& report) {
+  return fmt::format(
+      "{}: {}, {}, {}\n"
+      "{} ranks ({}) over {}{}, payload {}, {}, {} thread{} each{}, medians of {}\n\n",
+      report.file, report.model.architecture, report.model.quantisation,
+      format_bytes(report.model.file_bytes), report.plan.ranks.size(), rank_mode_name(report.plan),
+      report.link, report.namespaces ? " between network namespaces" : "",
+      payload_name(report.plan.payload), isa_name(report.isa), report.threads,
+      report.threads == 1 ? "" : "s", report.pinned ? ", pinned" : "", report.repeat);
+}
+
+std::string speed_row(std::string_view name, const GroupSpeed& speed, const GroupSpeed& ranks) {
+  return fmt::format(
+      "{:<22} {:>12.1f} {:>12.2f} {:>12} {:>12}\n", name, speed.prefill_tokens_per_s,
+      speed.decode_tokens_per_s,
+      fmt::format("{:.2f}x", ratio(ranks.prefill_tokens_per_s, speed.prefill_tokens_per_s)),
+      fmt::format("{:.2f}x", ratio(ranks.decode_tokens_per_s, speed.decode_tokens_per_s)));
+}
+
+std::string speed_table(const BenchRanksReport& report) {
+  std::string text = fmt::format("{:<22} {:>12} {:>12} {:>12} {:>12}\n", "tokens per second",
+                                 "prefill", "decode", "ranks gain", "ranks gain");
+  text +=
+      fmt::format("{:<22} {:>12.1f} {:>12.2f}\n", fmt::format("{} ranks", report.plan.ranks.size()),
+                  report.ranks.prefill_tokens_per_s, report.ranks.decode_tokens_per_s);
+  const std::string cores =
+      report.threads == 1 ? "one core" : fmt::format("{} cores", report.threads);
+  if (report.one_rank) text += speed_row("one rank on " + cores, *report.one_rank, report.ranks);
+  if (report.all_cores) text += speed_row("one process on all", *report.all_cores, report.ranks);
+  text += fmt::format("prompt of {} tokens; {} tokens for {} sequence{} after {}\n\n",
+                      report.prompt_tokens, report.output_tokens, report.batch,
+                      report.batch == 1 ? "" : "s", report.context);
+  return text;
+}
+
+std::string rank_table(const BenchRanksReport& report) {
+  constexpr auto kRow = "{:>4} {:>5} {:>7} {:>6} {:>10} {:>9} {:>9} {:>9} {:>12}\n";
+  std::string text = fmt::format(kRow, "rank", "stage", "layers", "share", "weights", "compute",
+                                 "wait", "sent", "memory peak");
+  for (size_t rank = 0; rank < report.rank_reports.size(); ++rank) {
+    const RankReport& one = report.rank_reports[rank];
+    text += fmt::format(kRow, rank, one.planned.stage, layers_of_rank(report, one.planned),
+                        fmt::format("{:.0f}%", 100 * one.planned.share),
+                        format_bytes(one.stats.weight_bytes), format_duration(one.decode_compute_s),
+                        format_duration(one.decode_wait_s),
+                        format_bytes(static_cast<uint64_t>(one.decode_bytes_sent)),
+                        format_bytes(one.stats.resident_peak_bytes));
+  }
+  return text + "compute, wait, sent: of one decoding step\n";
+}
+
+Json speed_json(const GroupSpeed& speed) {
+  return {{"prefill_tokens_per_s", speed.prefill_tokens_per_s},
+          {"decode_tokens_per_s", speed.decode_tokens_per_s},
+          {"prefill_s_of_runs", speed.prefill_s_of_runs},
+          {"decode_s_of_runs", speed.decode_s_of_runs}};
+}
+
+Json rank_json(const BenchRanksReport& report, size_t rank) {
+  const RankReport& one = report.rank_reports[rank];
+  const Range layers = layers_of(one.planned.cut, report.model.layer_count);
+  return {{"rank", rank},
+          {"stage", one.planned.stage},
+          {"layers", {layers.begin, layers.end}},
+          {"share", one.planned.share},
+          {"planned_memory_bytes", one.planned.memory_bytes},
+          {"weight_bytes", one.stats.weight_bytes},
+          {"kv_bytes", one.stats.kv_bytes},
+          {"activation_bytes", one.stats.activation_bytes},
+          {"resident_peak_bytes", one.stats.resident_peak_bytes},
+          {"decode_compute_s_per_step", one.decode_compute_s},
+          {"decode_wait_s_per_step", one.decode_wait_s},
+          {"decode_bytes_sent_per_step", one.decode_bytes_sent},
+          {"bytes_sent", one.stats.bytes_sent},
+          {"bytes_received", one.stats.bytes_received}};
+}
+
+}  // namespace
+
+std::string to_text(const BenchRanksReport& report) {
+  return heading(report) + speed_table(report) + rank_table(report);
+}
+
+Json to_json(const BenchRanksReport& report) {
+  Json json = {{"model", report.file},
+               {"architecture", report.model.architecture},
+               {"quantisation", report.model.quantisation},
+               {"file_bytes", report.model.file_bytes},
+               {"ranks", report.plan.ranks.size()},
+               {"mode", rank_mode_name(report.plan)},
+               {"link", report.link},
+               {"payload", payload_name(report.plan.payload)},
+               {"netns", report.namespaces},
+               {"pinned", report.pinned},
+               {"threads", report.threads},
+               {"isa", isa_name(report.isa)},
+               {"prompt_tokens", report.prompt_tokens},
+               {"output_tokens", report.output_tokens},
+               {"batch", report.batch},
+               {"context", report.context},
+               {"repeat", report.repeat}};
+  json.update(speed_json(report.ranks));
+  if (report.one_rank && report.all_cores) {
+    json["one_rank"] = speed_json(*report.one_rank);
+    json["all_cores"] = speed_json(*report.all_cores);
+    const auto compare = [&](const char* name, double GroupSpeed::* speed,
+                             const GroupSpeed& other) {
+      json[name] = ratio(report.ranks.*speed, other.*speed);
+    };
+    compare("speedup_prefill", &GroupSpeed::prefill_tokens_per_s, *report.one_rank);
+    compare("speedup_decode", &GroupSpeed::decode_tokens_per_s, *report.one_rank);
+    compare("relative_prefill", &GroupSpeed::prefill_tokens_per_s, *report.all_cores);
+    compare("relative_decode", &GroupSpeed::decode_tokens_per_s, *report.all_cores);
+  }
+  json["per_rank"] = Json::array();
+  for (size_t rank = 0; rank < report.rank_reports.size(); ++rank)
+    json["per_rank"].push_back(rank_json(report, rank));
+  json["plan"] = to_json(report.plan);
+  return json;
+}
+
+}  // namespace shoal::cli

@@ -1,0 +1,50 @@
+// The ranks of one plan, each a worker process of this command on this machine, that run what they
+// are told and report how long it took. One thread, which must outlive the group.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "cli/rank_links.h"
+#include "supervise/shard_order.h"
+#include "worker/bench_lead.h"
+
+namespace shoal::cli {
+
+struct RankGroupOptions {
+  std::string name;  // for sentences: "two ranks"
+  Plan plan;
+  std::string model_path;
+  LinkChoice link;
+  int threads = 1;                      // per rank
+  std::vector<std::vector<int>> cores;  // of each rank, to be pinned to; empty: anywhere
+  std::string isa;
+  const NetworkNamespaces* spaces = nullptr;
+};
+
+class RankGroup {
+ public:
+  // Called while it waits: what for, bytes done and in all; false stops (kCancelled).
+  using Progress = std::function<bool(const std::string& phase, uint64_t done, uint64_t total)>;
+
+  // Starts the workers and returns when all have loaded. A worker that fails is named, with why.
+  static Result<std::unique_ptr<RankGroup>> start(RankGroupOptions options, Progress progress);
+  ~RankGroup();  // kills what still runs
+
+  // One timed run, in seconds.
+  Result<double> run(const BenchOrder& order);
+  // As of each rank's last report; fresh() waits for one of each.
+  const std::vector<ShardStats>& stats() const;
+  Result<std::vector<ShardStats>> fresh_stats();
+  const std::string& name() const;
+
+ private:
+  struct State;
+  explicit RankGroup(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace shoal::cli
