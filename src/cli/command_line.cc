@@ -162,6 +162,14 @@ void add_placing(CLI::App* command, PlanArguments& plan) {
       ->check(CLI::Range(1, 1024));
   command->add_option("--nodes", plan.nodes, "Exactly so many nodes (default: whatever is fastest)")
       ->check(CLI::Range(1, 64));
+  command
+      ->add_option("--mode", plan.mode,
+                   "How nodes divide the model: auto, tensor, pipeline or hybrid")
+      ->check(CLI::IsMember({"auto", "tensor", "pipeline", "hybrid"}));
+  command
+      ->add_option("--payload", plan.payload,
+                   "How numbers travel between nodes: auto, f32, bf16 or int8")
+      ->check(CLI::IsMember({"auto", "f32", "bf16", "int8"}));
 }
 
 // What is wrong with a word of the form TOKEN=BIAS; nothing: it is one.

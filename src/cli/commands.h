@@ -46,6 +46,7 @@ struct PlanArguments {
   std::string topology_path;
   int64_t sequences = 0;
   int nodes = 0;
+  std::string mode, payload;  // empty: the planner's choice
 };
 
 struct BenchArguments {

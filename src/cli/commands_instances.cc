@@ -22,6 +22,8 @@ Json wish_json(const Common& common, const PlanArguments& arguments) {
   if (arguments.sequences > 0) wish["sequences"] = arguments.sequences;
   if (!common.kv_type.empty()) wish["kv_type"] = common.kv_type;
   if (arguments.nodes > 0) wish["node_count"] = arguments.nodes;
+  if (!arguments.mode.empty()) wish["mode"] = arguments.mode;
+  if (!arguments.payload.empty()) wish["payload"] = arguments.payload;
   return wish;
 }
 

@@ -8,9 +8,9 @@
 
 namespace shoal::cli {
 
-// "plan: 2 nodes, tensor parallel: alder (lead) 67%, birch 33%; context 8192"
+// "plan: tensor parallel, 2 nodes, bf16 between them: alder (lead) 67%, birch 33%; context 8192"
 std::string plan_line(const Json& instance);
-// Every plan considered, chosen first: predictions, memory per node, the reason.
+// Every plan considered, chosen first: predictions, what each node holds, the reason; 80 columns.
 std::string placement_text(const Json& placement);
 std::string plan_ranks_text(const Plan& plan);
 

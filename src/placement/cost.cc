@@ -1,6 +1,7 @@
 #include "placement/cost.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace shoal::placement {
 namespace {
@@ -18,21 +19,32 @@ double weights_per_byte(const ModelCard& card) {
          static_cast<double>(std::max<uint64_t>(1, card.file_bytes));
 }
 
-// Every kind of part is read once a step; a row of a matrix of its costs as many multiplications as
-// it has bytes, at the type's bits per weight.
-PartCost part_cost(const ModelCard& card, const RankCut& cut, CutKind kind) {
+// What a step consists of.
+struct StepShape {
+  double rows = 1;
+  double sequences = 1;  // whose histories are read
+};
+
+// Every kind of part is read once a step, of experts what the rows use; a row of a matrix of its
+// costs as many multiplications as it has bytes, at the type's bits per weight.
+PartCost part_cost(const ModelCard& card, const RankCut& cut, CutKind kind, double rows) {
   const auto count = static_cast<double>(cut[kind].size());
-  const double read = count * static_cast<double>(card[kind].read_bytes_each);
-  return {read, read * weights_per_byte(card)};
+  const auto row_bytes = static_cast<double>(card[kind].read_bytes_each);
+  const double read = kind == CutKind::kExperts
+                          ? std::min(rows * row_bytes, static_cast<double>(card[kind].bytes_each))
+                          : row_bytes;
+  return {count * read, count * row_bytes * weights_per_byte(card)};
 }
 
-PartCost attention_cost(const ModelCard& card, const RankCut& cut, KvType kv_type) {
-  PartCost cost = part_cost(card, cut, CutKind::kHeads);
+PartCost attention_cost(const ModelCard& card, const RankCut& cut, const StepShape& step,
+                        KvType kv_type) {
+  PartCost cost = part_cost(card, cut, CutKind::kHeads, step.rows);
   const auto kv_heads = static_cast<double>(
       kv_heads_of(cut[CutKind::kHeads], card.head_count, card.kv_head_count).size());
   const double kv_weights = kv_heads * static_cast<double>(card.kv_weight_bytes_each);
-  cost.read_bytes += kv_weights + static_cast<double>(kv_bytes(card, cut, kv_type,
-                                                               kReferencePromptTokens, kStepRows));
+  const auto history =
+      static_cast<double>(kv_bytes(card, cut, kv_type, kReferencePromptTokens, kStepRows));
+  cost.read_bytes += kv_weights + step.sequences * history;
   cost.multiply_adds += kv_weights * weights_per_byte(card);
   // On average half the history, once for scores and once for values.
   for (const CacheFacts& cache : card.caches) {
@@ -46,18 +58,14 @@ PartCost attention_cost(const ModelCard& card, const RankCut& cut, KvType kv_typ
 
 // The slowest of these waits for nobody: experts, the shared one and the feed-forward of other
 // layers are all between two meetings.
-PartCost feed_forward_cost(const ModelCard& card, const RankCut& cut) {
+PartCost feed_forward_cost(const ModelCard& card, const RankCut& cut, double rows) {
   PartCost sum;
   for (const CutKind kind : {CutKind::kFeedForward, CutKind::kExperts, CutKind::kSharedExpert}) {
-    const PartCost part = part_cost(card, cut, kind);
+    const PartCost part = part_cost(card, cut, kind, rows);
     sum.read_bytes += part.read_bytes;
     sum.multiply_adds += part.multiply_adds;
   }
   return sum;
-}
-
-PartCost head_cost(const ModelCard& card, const RankCut& cut) {
-  return part_cost(card, cut, CutKind::kVocabulary);
 }
 
 double seconds(const PartCost& cost, const NodeFacts& node, double rows) {
@@ -66,39 +74,81 @@ double seconds(const PartCost& cost, const NodeFacts& node, double rows) {
   return std::max(reading, rows * cost.multiply_adds / node.multiply_adds_per_s);
 }
 
-struct StepTime {
+struct StageTime {
   double layers_s = 0;
-  double head_s = 0;
+  double head_s = 0;    // 0 but in the last stage
+  double links_s = 0;   // among its ranks
+  double onward_s = 0;  // to the next stage
 };
 
-StepTime step_time(const ModelCard& card, std::span<const NodeFacts* const> nodes,
-                   std::span<const RankCut> cuts, const GroupLink& link, KvType kv_type,
-                   double rows) {
+StageTime stage_time(const Stage& stage, const StepShape& step, KvType kv_type, Payload payload) {
+  const ModelCard& card = stage.card;
   double attention = 0;
   double feed_forward = 0;
-  double head = 0;
   double replicated = 0;
-  for (size_t rank = 0; rank < cuts.size(); ++rank) {
-    const NodeFacts& node = *nodes[rank];
-    attention = std::max(attention, seconds(attention_cost(card, cuts[rank], kv_type), node, rows));
-    feed_forward = std::max(feed_forward, seconds(feed_forward_cost(card, cuts[rank]), node, rows));
-    head = std::max(head, seconds(head_cost(card, cuts[rank]), node, 1));
+  StageTime time;
+  for (size_t rank = 0; rank < stage.cuts.size(); ++rank) {
+    const NodeFacts& node = *stage.nodes[rank];
+    const RankCut& cut = stage.cuts[rank];
+    attention =
+        std::max(attention, seconds(attention_cost(card, cut, step, kv_type), node, step.rows));
+    feed_forward =
+        std::max(feed_forward, seconds(feed_forward_cost(card, cut, step.rows), node, step.rows));
+    time.head_s = std::max(
+        time.head_s,
+        seconds(part_cost(card, cut, CutKind::kVocabulary, step.sequences), node, step.sequences));
     replicated =
         std::max(replicated, static_cast<double>(card.replicated_bytes) / node.read_bytes_per_s);
   }
   const auto layers = static_cast<double>(card.layer_count);
-  StepTime time;
   time.layers_s = attention + feed_forward + replicated + layers * kLayerFixedSeconds;
-  time.head_s = head;
-  if (cuts.size() > 1) {
-    // Direct exchange of fp32 rows: every rank sends to every other (docs/formats/control-plane.md
-    // has the figures' source).
-    const double payload = rows * static_cast<double>(card.hidden) * sizeof(float);
-    const double reduce =
-        link.one_way_s + static_cast<double>(cuts.size() - 1) * payload / link.bytes_per_s;
-    time.layers_s += (2 * layers + 2) * reduce;
-  }
+  const double stream = step.rows * static_cast<double>(card.hidden) * payload_bytes_each(payload);
+  // Two per layer, and one more for the embedding or for candidates where the stage has those.
+  const double sums = 2 * layers + (card[CutKind::kVocabulary].bytes_each > 0 ? 1 : 0);
+  time.links_s = sums * all_reduce_s(stage.cuts.size(), stream, stage.among);
+  time.onward_s = send_s(stage.onward_copies * stream, stage.onward);
   return time;
+}
+
+// From the first stage in to the last one out.
+struct PassTime {
+  double all_s = 0;
+  double slowest_s = 0;  // stage, or link between two: what a following pass waits for
+};
+
+PassTime pass_time(std::span<const Stage> stages, const StepShape& step, KvType kv_type,
+                   Payload payload, bool with_head, bool with_links) {
+  PassTime pass;
+  for (const Stage& stage : stages) {
+    const StageTime time = stage_time(stage, step, kv_type, payload);
+    const double own_s =
+        time.layers_s + (with_head ? time.head_s : 0) + (with_links ? time.links_s : 0);
+    const bool last = &stage == &stages.back();
+    // Of the last stage only candidates come back, and only the lead waits for them.
+    const double onward_s = !with_links          ? 0
+                            : !last              ? time.onward_s
+                            : stages.size() == 1 ? 0
+                                                 : stage.onward.one_way_s;
+    pass.all_s += own_s + onward_s;
+    pass.slowest_s = std::max({pass.slowest_s, own_s, onward_s});
+  }
+  return pass;
+}
+
+double prompt_s(std::span<const Stage> stages, KvType kv_type, Payload payload, bool with_links) {
+  constexpr int64_t kChunks = (kReferencePromptTokens + kStepRows - 1) / kStepRows;
+  const StepShape chunk{static_cast<double>(kReferencePromptTokens) / kChunks, 1};
+  const PassTime first = pass_time(stages, chunk, kv_type, payload, false, with_links);
+  const double head_s = stage_time(stages.back(), {1, 1}, kv_type, payload).head_s;
+  return first.all_s + static_cast<double>(kChunks - 1) * first.slowest_s + head_s;
+}
+
+// A token of every sequence: as many groups as stages, one in each, where there are enough.
+double round_s(std::span<const Stage> stages, KvType kv_type, Payload payload, int64_t sequences) {
+  const auto groups = static_cast<double>(std::min(static_cast<int64_t>(stages.size()), sequences));
+  const double rows = static_cast<double>(sequences) / groups;
+  const PassTime pass = pass_time(stages, {rows, rows}, kv_type, payload, true, true);
+  return std::max(pass.all_s, groups * pass.slowest_s);
 }
 
 }  // namespace
@@ -108,8 +158,55 @@ double decode_speed(const NodeFacts& node) {
                                      : node.read_bytes_per_s * kDecodeEfficiency;
 }
 
+double payload_bytes_each(Payload payload) {
+  switch (payload) {
+    case Payload::kF32:
+      return 4;
+    case Payload::kBf16:
+      return 2;
+    case Payload::kInt8:
+      return 34.0 / 32;
+  }
+  SHOAL_CHECK(false);
+  return 0;
+}
+
+double payload_handicap(Payload payload) {
+  switch (payload) {
+    case Payload::kF32:
+      return 1;
+    case Payload::kBf16:
+      return 1 / 0.95;
+    case Payload::kInt8:
+      return 1 / (0.95 * 0.8);
+  }
+  SHOAL_CHECK(false);
+  return 1;
+}
+
+double node_handicap(size_t nodes) {
+  return std::pow(1 / 0.97, static_cast<double>(nodes) - 1);
+}
+
+double send_s(double bytes, const GroupLink& link) {
+  return link.bytes_per_s > 0 ? link.one_way_s + bytes / link.bytes_per_s : 0;
+}
+
+double all_reduce_s(size_t ranks, double bytes, const GroupLink& link) {
+  if (ranks < 2) return 0;
+  const auto others = static_cast<double>(ranks - 1);
+  const double direct = send_s(others * bytes, link);
+  const double scattered = 2 * send_s(others / static_cast<double>(ranks) * bytes, link);
+  return std::min(direct, scattered);
+}
+
 RankNeed rank_need(const ModelCard& card, const RankCut& cut, int64_t context, int64_t sequences,
                    KvType kv_type) {
+  if (cut.layers.size() > 0) {
+    RankCut inside = cut;
+    inside.layers = {};
+    return rank_need(card_of_layers(card, cut.layers), inside, context, sequences, kv_type);
+  }
   const auto width = [&](CutKind kind) { return static_cast<uint64_t>(cut[kind].size()); };
   const auto head_width = static_cast<uint64_t>(card.head_dimension);
   const auto kv_heads = static_cast<uint64_t>(
@@ -120,7 +217,9 @@ RankNeed rank_need(const ModelCard& card, const RankCut& cut, int64_t context, i
       head_width * (2 * width(CutKind::kHeads) + 2 * kv_heads) +
       2 * (width(CutKind::kFeedForward) + width(CutKind::kSharedExpert)) +
       used * (2 * width(CutKind::kExperts) + static_cast<uint64_t>(card.hidden));
-  const uint64_t wanted_floats = static_cast<uint64_t>(card.hidden) + width(CutKind::kVocabulary);
+  const bool has_head = card[CutKind::kVocabulary].read_bytes_each > 0;
+  const uint64_t wanted_floats =
+      has_head ? static_cast<uint64_t>(card.hidden) + width(CutKind::kVocabulary) : 0;
   RankNeed need;
   need.weight_bytes = weight_bytes(card, cut);
   const uint64_t each = kv_bytes(card, cut, kv_type, context, kStepRows);
@@ -139,14 +238,19 @@ double Prediction::answer_s() const {
   return time_to_first_token_s + (kReferenceAnswerTokens - 1) / decode_tokens_per_s;
 }
 
-Prediction predict(const ModelCard& card, std::span<const NodeFacts* const> nodes,
-                   std::span<const RankCut> cuts, const GroupLink& link, KvType kv_type) {
-  const StepTime decode = step_time(card, nodes, cuts, link, kv_type, 1);
-  const StepTime prompt = step_time(card, nodes, cuts, link, kv_type, kReferencePromptTokens);
+Prediction predict(std::span<const Stage> stages, KvType kv_type, Payload payload,
+                   int64_t sequences) {
+  const double token_s = pass_time(stages, {1, 1}, kv_type, payload, true, true).all_s;
+  const double first_token_s = prompt_s(stages, kv_type, payload, true);
   Prediction prediction;
-  prediction.decode_tokens_per_s = 1 / (decode.layers_s + decode.head_s);
-  prediction.prefill_tokens_per_s = kReferencePromptTokens / (prompt.layers_s + prompt.head_s);
-  prediction.time_to_first_token_s = prompt.layers_s + prompt.head_s;
+  prediction.decode_tokens_per_s = 1 / token_s;
+  prediction.all_decode_tokens_per_s =
+      static_cast<double>(sequences) / round_s(stages, kv_type, payload, sequences);
+  prediction.prefill_tokens_per_s = kReferencePromptTokens / first_token_s;
+  prediction.time_to_first_token_s = first_token_s;
+  prediction.token_links_s =
+      token_s - pass_time(stages, {1, 1}, kv_type, payload, true, false).all_s;
+  prediction.first_token_links_s = first_token_s - prompt_s(stages, kv_type, payload, false);
   return prediction;
 }
 

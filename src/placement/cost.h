@@ -1,5 +1,5 @@
-// The cost model: what a rank holds and how fast a group of ranks would be. Linear functions of
-// measured figures, so that a prediction can be explained. Pure; any thread.
+// The cost model: what a rank holds and how fast a plan would be. Linear functions of measured
+// figures, so that a prediction can be explained. Pure; any thread.
 #pragma once
 
 #include <span>
@@ -29,7 +29,8 @@ double decode_speed(const NodeFacts& node);
 // us.
 inline constexpr double kLayerFixedSeconds = 50e-6;
 
-// What a rank with this cut takes, in parts and in all.
+// What a rank with this cut takes, in parts and in all. Steps that are in flight together in a
+// pipeline share its buffers.
 struct RankNeed {
   uint64_t weight_bytes = 0;  // of the file's tensors
   uint64_t kv_bytes = 0;
@@ -39,23 +40,52 @@ struct RankNeed {
 RankNeed rank_need(const ModelCard& card, const RankCut& cut, int64_t context, int64_t sequences,
                    KvType kv_type);
 
-// The slowest link of a group decides: every all-reduce waits for it.
+// A link, or the slowest of several: whoever waits for all of them waits for it.
 struct GroupLink {
   double one_way_s = 0;
-  double bytes_per_s = 0;  // 0: a group of one, no link
+  double bytes_per_s = 0;  // 0: no link, no time
+};
+
+// Bytes that a number takes on a link.
+double payload_bytes_each(Payload payload);
+// Time until every rank has the sum of everybody's `bytes`: each sends all of it to each other, or
+// a part of the sum is made by each and then gathered; the sooner of the two.
+double all_reduce_s(size_t ranks, double bytes, const GroupLink& link);
+double send_s(double bytes, const GroupLink& link);
+
+// What rounding a payload is deemed to cost, as a factor of the time of an answer: bf16 has to save
+// 5% of it against f32, int8 another 20% against bf16, which it does only where bf16 mostly waits.
+double payload_handicap(Payload payload);
+// And what a plan's nodes beyond the first are: each has to save 3%, for it can fail, is not free
+// for another model, and predictions are not better than that.
+double node_handicap(size_t nodes);
+
+// Ranks that hold the same layers, each a part of every tensor.
+struct Stage {
+  ModelCard card;  // of its layers
+  std::vector<const NodeFacts*> nodes;
+  std::vector<RankCut> cuts;  // of that card
+  GroupLink among;            // its ranks
+  GroupLink onward;           // to the next stage; of the last one: back to the first
+  double onward_copies = 1;   // that a rank sends, where the next stage has more ranks
 };
 
 struct Prediction {
   double prefill_tokens_per_s = 0;
   double decode_tokens_per_s = 0;
+  double all_decode_tokens_per_s = 0;  // of all sequences together
   double time_to_first_token_s = 0;
+  double token_links_s = 0;        // of a token's time, what it would be shorter without links
+  double first_token_links_s = 0;  // the same of the time to the first
   // Of a prompt and an answer of the reference lengths: what plans are compared by.
   double answer_s() const;
 };
 
-// Ranks meet after attention, after the feed-forward and after the head, so the slowest rank of
-// each part counts, not the slowest in all.
-Prediction predict(const ModelCard& card, std::span<const NodeFacts* const> nodes,
-                   std::span<const RankCut> cuts, const GroupLink& link, KvType kv_type);
+// Ranks of a stage meet after attention and after the feed-forward, so the slowest rank of each
+// part counts, not the slowest in all. A sequence's token passes all stages one after another;
+// chunks of a prompt, and groups of sequences, follow each other through them as fast as the
+// slowest.
+Prediction predict(std::span<const Stage> stages, KvType kv_type, Payload payload,
+                   int64_t sequences);
 
 }  // namespace shoal::placement

@@ -241,4 +241,122 @@ Result<Fit> fit_group(const ModelCard& card, std::span<const NodeFacts* const> n
   return tighter.fits ? std::move(tighter) : std::move(fit);
 }
 
+namespace {
+
+// Layers over stages, when shares alone do not fit.
+class StageFitter {
+ public:
+  StageFitter(const ModelCard& card, std::span<const StageNodes> stages, int64_t context,
+              int64_t sequences, KvType kv_type)
+      : card_(card), stages_(stages), context_(context), sequences_(sequences), kv_type_(kv_type) {}
+
+  Result<Fit> group(size_t stage, Range layers) const {
+    return fit_group(card_of_layers(card_, layers), stages_[stage], context_, sequences_, kv_type_);
+  }
+
+  Result<Fit> joined(std::span<const Range> ranges) const {
+    Fit all;
+    all.fits = true;
+    uint64_t most_lacking = 0;
+    for (size_t stage = 0; stage < ranges.size(); ++stage) {
+      SHOAL_ASSIGN(Fit fit, group(stage, ranges[stage]));
+      for (size_t rank = 0; rank < fit.cuts.size(); ++rank) {
+        fit.cuts[rank].layers = ranges[stage];
+        const uint64_t present = free_bytes(*stages_[stage][rank]);
+        const uint64_t needed = fit.needs[rank].memory_bytes;
+        if (needed > present && needed - present > most_lacking) {
+          most_lacking = needed - present;
+          all.worst_rank = all.cuts.size();
+        }
+        all.cuts.push_back(fit.cuts[rank]);
+        all.needs.push_back(fit.needs[rank]);
+      }
+      all.fits = all.fits && fit.fits;
+    }
+    return all;
+  }
+
+  // Borders near those wanted that fit; nothing where none do. A stage that holds some layers can
+  // hold fewer of them, so taking as many as fit from the last stage on shows how late each may
+  // begin.
+  std::optional<std::vector<Range>> within_memory(std::span<const Range> wanted) const {
+    const int64_t layers = card_.layer_count;
+    const auto count = static_cast<int64_t>(stages_.size());
+    std::vector<int64_t> latest(stages_.size() + 1, layers);  // beginnings
+    for (int64_t stage = count - 1; stage > 0; --stage) {
+      const int64_t end = latest[static_cast<size_t>(stage + 1)];
+      const auto begin = first_begin(static_cast<size_t>(stage), {stage, end});
+      if (!begin) return std::nullopt;
+      latest[static_cast<size_t>(stage)] = *begin;
+    }
+    std::vector<Range> ranges;
+    int64_t begin = 0;
+    for (int64_t stage = 0; stage < count; ++stage) {
+      const int64_t least = std::max(begin + 1, latest[static_cast<size_t>(stage + 1)]);
+      const int64_t most = layers - (count - 1 - stage);
+      if (least > most) return std::nullopt;
+      const int64_t near = std::clamp(wanted[static_cast<size_t>(stage)].end, least, most);
+      const auto end = last_end(static_cast<size_t>(stage), begin, least, near);
+      if (!end) return std::nullopt;
+      ranges.push_back({begin, *end});
+      begin = *end;
+    }
+    return ranges;
+  }
+
+ private:
+  bool fits(size_t stage, Range layers) const {
+    const Result<Fit> fit = group(stage, layers);
+    return fit && fit->fits;
+  }
+  // The least beginning from which the stage holds everything up to the end.
+  std::optional<int64_t> first_begin(size_t stage, Range layers) const {
+    if (layers.size() < 1 || !fits(stage, {layers.end - 1, layers.end})) return std::nullopt;
+    int64_t bad = layers.begin - 1;
+    int64_t good = layers.end - 1;
+    while (good - bad > 1) {
+      const int64_t middle = bad + (good - bad) / 2;
+      (fits(stage, {middle, layers.end}) ? good : bad) = middle;
+    }
+    return good;
+  }
+  std::optional<int64_t> last_end(size_t stage, int64_t begin, int64_t least, int64_t most) const {
+    if (fits(stage, {begin, most})) return most;
+    if (least == most || !fits(stage, {begin, least})) return std::nullopt;
+    int64_t good = least;
+    int64_t bad = most;
+    while (bad - good > 1) {
+      const int64_t middle = good + (bad - good) / 2;
+      (fits(stage, {begin, middle}) ? good : bad) = middle;
+    }
+    return good;
+  }
+
+  const ModelCard& card_;
+  std::span<const StageNodes> stages_;
+  int64_t context_;
+  int64_t sequences_;
+  KvType kv_type_;
+};
+
+}  // namespace
+
+Result<Fit> fit_stages(const ModelCard& card, std::span<const StageNodes> stages, int64_t context,
+                       int64_t sequences, KvType kv_type) {
+  if (stages.size() == 1) return fit_group(card, stages[0], context, sequences, kv_type);
+  std::vector<double> shares;
+  for (const StageNodes& nodes : stages) {
+    double speed = 0;
+    for (const NodeFacts* node : nodes) speed += decode_speed(*node);
+    shares.push_back(speed);
+  }
+  SHOAL_ASSIGN(const std::vector<Range> wanted, partition_layers(card, shares));
+  const StageFitter fitter(card, stages, context, sequences, kv_type);
+  SHOAL_ASSIGN(Fit fit, fitter.joined(wanted));
+  if (fit.fits) return fit;
+  const auto moved = fitter.within_memory(wanted);
+  if (!moved) return fit;
+  return fitter.joined(*moved);
+}
+
 }  // namespace shoal::placement

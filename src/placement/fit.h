@@ -17,8 +17,10 @@ uint64_t free_bytes(const NodeFacts& node);
 // follow the caps.
 std::vector<double> fill_shares(std::span<const double> weights, std::span<const double> caps);
 
+using StageNodes = std::vector<const NodeFacts*>;
+
 struct Fit {
-  std::vector<RankCut> cuts;
+  std::vector<RankCut> cuts;  // stage by stage, with layers where there are several
   std::vector<RankNeed> needs;
   bool fits = false;
   size_t worst_rank = 0;  // the one that lacks most, when it does not fit
@@ -26,8 +28,15 @@ struct Fit {
 
 // Shares follow the nodes' read bandwidth (decode is bound by it); where rounding to whole units
 // leaves a rank over its memory, units move to the rank with most room. Fails only when the model
-// cannot be cut over so many ranks.
+// cannot be cut over so many ranks. The cuts have no layers: the model, or the part that `card` is,
+// is one stage.
 Result<Fit> fit_group(const ModelCard& card, std::span<const NodeFacts* const> nodes,
                       int64_t context, int64_t sequences, KvType kv_type);
+
+// The same for stages one behind another: layers in proportion to the read bandwidth of a stage's
+// nodes, fewer where its memory is short. No layer stays over while stages have room for it in this
+// order.
+Result<Fit> fit_stages(const ModelCard& card, std::span<const StageNodes> stages, int64_t context,
+                       int64_t sequences, KvType kv_type);
 
 }  // namespace shoal::placement

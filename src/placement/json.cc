@@ -1,4 +1,4 @@
-// JSON forms of facts, wishes and plans: what docs/formats/control-plane.md describes. Everything
+// JSON forms of facts, wishes and plans: what docs/formats/plan.md describes. Everything
 // that comes in is checked.
 #include <cmath>
 #include <set>
@@ -10,7 +10,8 @@ namespace shoal {
 namespace {
 
 constexpr size_t kMostNodes = 256;
-constexpr size_t kMostRanks = 64;
+constexpr size_t kMostRanks = 16;           // that collectives are made for
+constexpr std::string_view kAuto = "auto";  // the planner's choice
 constexpr size_t kLongestText = 1024;
 constexpr int64_t kMostCores = 1 << 20;
 constexpr int64_t kLargestCount = int64_t{1} << 40;
@@ -233,7 +234,9 @@ Json to_json(const Wish& wish) {
   return {{"context", wish.context},
           {"sequences", wish.sequences},
           {"kv_type", kv_type_name(wish.kv_type)},
-          {"node_count", wish.node_count}};
+          {"node_count", wish.node_count},
+          {"mode", wish.mode ? plan_mode_name(*wish.mode) : kAuto},
+          {"payload", wish.payload ? payload_name(*wish.payload) : kAuto}};
 }
 
 Result<Wish> wish_from_json(const Json& json) {
@@ -244,6 +247,14 @@ Result<Wish> wish_from_json(const Json& json) {
   SHOAL_ASSIGN(wish.kv_type, kv_type_or(json, wish.kv_type));
   SHOAL_ASSIGN(const int64_t nodes, count_or(json, "node_count", 0, 0, kMostNodes));
   wish.node_count = static_cast<int>(nodes);
+  SHOAL_ASSIGN(const std::string mode, text_or(json, "mode", std::string(kAuto)));
+  if (mode != kAuto) {
+    SHOAL_ASSIGN(wish.mode, plan_mode_named(mode));
+  }
+  SHOAL_ASSIGN(const std::string payload, text_or(json, "payload", std::string(kAuto)));
+  if (payload != kAuto) {
+    SHOAL_ASSIGN(wish.payload, payload_named(payload));
+  }
   return wish;
 }
 
@@ -256,11 +267,15 @@ Json to_json(const Plan& plan) {
           {"context", plan.context},
           {"sequences", plan.sequences},
           {"kv_type", kv_type_name(plan.kv_type)},
+          {"mode", plan_mode_name(plan_mode(plan))},
           {"payload", payload_name(plan.payload)},
           {"ranks", std::move(ranks)},
           {"prefill_tokens_per_s", plan.prefill_tokens_per_s},
           {"decode_tokens_per_s", plan.decode_tokens_per_s},
-          {"time_to_first_token_s", plan.time_to_first_token_s}};
+          {"all_decode_tokens_per_s", plan.all_decode_tokens_per_s},
+          {"time_to_first_token_s", plan.time_to_first_token_s},
+          {"token_links_s", plan.token_links_s},
+          {"first_token_links_s", plan.first_token_links_s}};
 }
 
 Result<Plan> plan_from_json(const Json& json) {
@@ -283,7 +298,10 @@ Result<Plan> plan_from_json(const Json& json) {
   SHOAL_TRY(check_cuts(plan.ranks));
   SHOAL_ASSIGN(plan.prefill_tokens_per_s, quantity_or(json, "prefill_tokens_per_s", 0));
   SHOAL_ASSIGN(plan.decode_tokens_per_s, quantity_or(json, "decode_tokens_per_s", 0));
+  SHOAL_ASSIGN(plan.all_decode_tokens_per_s, quantity_or(json, "all_decode_tokens_per_s", 0));
   SHOAL_ASSIGN(plan.time_to_first_token_s, quantity_or(json, "time_to_first_token_s", 0));
+  SHOAL_ASSIGN(plan.token_links_s, quantity_or(json, "token_links_s", 0));
+  SHOAL_ASSIGN(plan.first_token_links_s, quantity_or(json, "first_token_links_s", 0));
   return plan;
 }
 

@@ -1,10 +1,10 @@
+// The planner: candidates, what each would give and need, the choice among them.
 #include <algorithm>
-#include <bit>
-#include <cmath>
 #include <map>
-#include <numeric>
 
 #include "base/units.h"
+#include "placement/arrangement.h"
+#include "placement/candidate.h"
 #include "placement/cost.h"
 #include "placement/fit.h"
 #include "placement/placement.h"
@@ -15,30 +15,8 @@ namespace {
 
 constexpr int64_t kContextStep = 32;
 constexpr int64_t kLeastContext = 512;
-constexpr size_t kMostRanks = 8;
-// Every subset of so many nodes is tried (a few hundred); of more, those of the fastest.
-constexpr size_t kMostNodesForSubsets = 10;
-
-using Nodes = std::vector<const NodeFacts*>;
-
-std::string names_of(const Nodes& nodes) {
-  std::string names;
-  for (const NodeFacts* node : nodes) {
-    names +=
-        (names.empty() ? "" : " + ") + (node->name.empty() ? node->id.substr(0, 8) : node->name);
-  }
-  return names;
-}
-std::string name_of(const NodeFacts& node) {
-  return names_of({&node});
-}
-
-struct Candidate {
-  Nodes nodes;
-  Considered considered;
-  Prediction prediction;
-  std::optional<Fit> failed;  // what it would have needed
-};
+// Of what does not fit, so many of those that lack least are searched for what would.
+constexpr size_t kMostSearched = 24;
 
 class Planner {
  public:
@@ -47,7 +25,8 @@ class Planner {
 
   Result<Placement> run() {
     SHOAL_TRY(check());
-    for (const Nodes& nodes : groups()) candidates_.push_back(consider(nodes));
+    for (Arrangement& arrangement : arrangements(topology_, card_))
+      candidates_.push_back(consider(std::move(arrangement)));
     const Candidate* best = fastest();
     if (best == nullptr) return refusal();
     return listing(*best);
@@ -77,77 +56,38 @@ class Planner {
       return fail(ErrorCode::kInvalidArgument, "{} nodes were asked for; this cluster has {}",
                   wish_.node_count, nodes);
     }
-    const auto most = static_cast<int64_t>(kMostRanks);
-    const int64_t cuttable = std::min(most_ranks(card_), most);
-    if (wish_.node_count > cuttable) {
+    return check_division();
+  }
+
+  Status check_division() const {
+    const int64_t by_layers = card_.layers_stand_alone ? card_.layer_count : 1;
+    const int64_t most =
+        std::min(std::max(most_ranks(card_), by_layers), static_cast<int64_t>(kMostPlannedRanks));
+    if (wish_.node_count > most) {
       return fail(ErrorCode::kInvalidArgument,
                   "{} nodes were asked for; {} can be split over at most {}", wish_.node_count,
-                  card_.name, cuttable);
+                  card_.name, most);
+    }
+    if (!wish_.mode || *wish_.mode == PlanMode::kOneNode) return {};
+    const std::string_view words = plan_mode_words(*wish_.mode);
+    if (*wish_.mode != PlanMode::kTensor && by_layers < 2) {
+      return fail(ErrorCode::kInvalidArgument, "a plan by layers was asked for ({}); {}", words,
+                  card_.layer_count < 2
+                      ? fmt::format("{} has one layer", card_.name)
+                      : fmt::format("layers of {} read what others made beside the residual "
+                                    "stream, so that only tensors can be cut",
+                                    card_.name));
+    }
+    const int64_t least = *wish_.mode == PlanMode::kHybrid ? 3 : 2;
+    const auto nodes = static_cast<int64_t>(topology_.nodes.size());
+    const int64_t present = wish_.node_count != 0 ? wish_.node_count : nodes;
+    if (present < least) {
+      return fail(ErrorCode::kInvalidArgument,
+                  "{} was asked for, which takes at least {} nodes; {}", words, least,
+                  wish_.node_count != 0 ? fmt::format("{} were asked for", present)
+                                        : fmt::format("this cluster has {}", present));
     }
     return {};
-  }
-
-  // The asked node first, then by falling speed: the order of ranks, a function of the set alone.
-  Nodes in_rank_order(Nodes nodes) const {
-    std::stable_sort(nodes.begin(), nodes.end(), [&](const NodeFacts* a, const NodeFacts* b) {
-      const bool a_asked = a == &topology_.nodes.front();
-      const bool b_asked = b == &topology_.nodes.front();
-      if (a_asked != b_asked) return a_asked;
-      if (decode_speed(*a) != decode_speed(*b)) return decode_speed(*a) > decode_speed(*b);
-      return a->id < b->id;
-    });
-    return nodes;
-  }
-
-  std::vector<Nodes> groups() const {
-    std::vector<Nodes> groups;
-    Nodes fast;
-    for (const NodeFacts& node : topology_.nodes) {
-      groups.push_back({&node});
-      fast.push_back(&node);
-    }
-    std::stable_sort(fast.begin(), fast.end(), [](const NodeFacts* a, const NodeFacts* b) {
-      return decode_speed(*a) > decode_speed(*b);
-    });
-    if (fast.size() > kMostNodesForSubsets) fast.resize(kMostNodesForSubsets);
-    const size_t most = std::min(kMostRanks, static_cast<size_t>(most_ranks(card_)));
-    for (uint32_t set = 1; set < (1u << fast.size()); ++set) {
-      const auto size = static_cast<size_t>(std::popcount(set));
-      if (size < 2 || size > most) continue;
-      Nodes nodes;
-      for (size_t i = 0; i < fast.size(); ++i) {
-        if ((set >> i & 1) != 0) nodes.push_back(fast[i]);
-      }
-      groups.push_back(in_rank_order(nodes));
-    }
-    return groups;
-  }
-
-  const LinkFacts* link_between(const NodeFacts& a, const NodeFacts& b) const {
-    for (const LinkFacts& link : topology_.links) {
-      if (link.bytes_per_s <= 0) continue;
-      if ((link.a == a.id && link.b == b.id) || (link.a == b.id && link.b == a.id)) return &link;
-    }
-    return nullptr;
-  }
-
-  // The slowest pair decides. An error is the reason why the group cannot be.
-  Result<GroupLink> group_link(const Nodes& nodes) const {
-    GroupLink slowest;
-    for (size_t i = 0; i < nodes.size(); ++i) {
-      for (size_t j = i + 1; j < nodes.size(); ++j) {
-        const LinkFacts* link = link_between(*nodes[i], *nodes[j]);
-        if (link == nullptr) {
-          return fail(ErrorCode::kUnreachable, "no link between {} and {} has been measured",
-                      name_of(*nodes[i]), name_of(*nodes[j]));
-        }
-        slowest.one_way_s = std::max(slowest.one_way_s, link->round_trip_s / 2);
-        slowest.bytes_per_s = slowest.bytes_per_s == 0
-                                  ? link->bytes_per_s
-                                  : std::min(slowest.bytes_per_s, link->bytes_per_s);
-      }
-    }
-    return slowest;
   }
 
   int64_t least_context() const {
@@ -155,10 +95,10 @@ class Planner {
   }
 
   // The largest context up to `most` that fits, in steps; nothing when not even `least` does.
-  Result<std::optional<std::pair<int64_t, Fit>>> largest(const Nodes& nodes, int64_t least,
-                                                         int64_t most) const {
+  Result<std::optional<std::pair<int64_t, Fit>>> largest(const Arrangement& arrangement,
+                                                         int64_t least, int64_t most) const {
     const auto fit_at = [&](int64_t context) {
-      return fit_group(card_, nodes, context, wish_.sequences, wish_.kv_type);
+      return fit_stages(card_, arrangement.stages, context, wish_.sequences, wish_.kv_type);
     };
     SHOAL_ASSIGN(Fit fit, fit_at(most));
     if (fit.fits) return std::pair(most, std::move(fit));
@@ -180,110 +120,123 @@ class Planner {
     return found;
   }
 
-  Candidate consider(const Nodes& nodes) const {
+  Candidate consider(Arrangement arrangement) const {
     Candidate candidate;
-    candidate.nodes = nodes;
+    candidate.arrangement = std::move(arrangement);
     Plan& plan = candidate.considered.plan;
     plan.model = card_.name;
     plan.file_bytes = card_.file_bytes;
     plan.context = least_context();
     plan.sequences = wish_.sequences;
     plan.kv_type = wish_.kv_type;
-    fill_ranks(plan, nodes, nullptr);
-    for (const NodeFacts* node : nodes) {
+    fill_ranks(candidate, nullptr);
+    for (const NodeFacts* node : candidate.arrangement.nodes()) {
       if (!(node->read_bytes_per_s > 0)) {
         candidate.considered.reason =
             fmt::format("the speed of {} has not been measured yet", name_of(*node));
         return candidate;
       }
     }
-    const Result<GroupLink> link = group_link(nodes);
-    if (!link) {
-      candidate.considered.reason = link.error().message;
+    Result<std::vector<Stage>> stages = linked_stages(topology_, candidate.arrangement);
+    if (!stages) {
+      candidate.considered.reason = stages.error().message;
       return candidate;
     }
-    fit_candidate(candidate, *link);
+    fit_candidate(candidate, *stages);
     return candidate;
   }
 
-  void fit_candidate(Candidate& candidate, const GroupLink& link) const {
+  void fit_candidate(Candidate& candidate, std::vector<Stage>& stages) const {
     Considered& considered = candidate.considered;
     const int64_t most = wish_.context != 0 ? wish_.context : card_.context_length;
-    auto found = largest(candidate.nodes, least_context(), most);
+    auto found = largest(candidate.arrangement, least_context(), most);
     if (!found) {
       considered.reason = found.error().message;
       return;
     }
     if (!*found) {
-      auto fit = fit_group(card_, candidate.nodes, least_context(), wish_.sequences, wish_.kv_type);
+      auto fit = fit_stages(card_, candidate.arrangement.stages, least_context(), wish_.sequences,
+                            wish_.kv_type);
       if (!fit) {
         considered.reason = fit.error().message;
         return;
       }
-      considered.reason = fmt::format("does not fit: {}", lack_of(*fit, candidate.nodes));
-      fill_ranks(considered.plan, candidate.nodes, &*fit);
+      fill_ranks(candidate, &*fit);
       candidate.failed = std::move(*fit);
+      considered.reason = fmt::format("does not fit: {}", lack_of(candidate));
       return;
     }
     const auto& [context, fit] = **found;
     considered.possible = true;
     considered.plan.context = context;
-    fill_ranks(considered.plan, candidate.nodes, &fit);
-    candidate.prediction = predict(card_, candidate.nodes, fit.cuts, link, wish_.kv_type);
-    considered.plan.decode_tokens_per_s = candidate.prediction.decode_tokens_per_s;
-    considered.plan.prefill_tokens_per_s = candidate.prediction.prefill_tokens_per_s;
-    considered.plan.time_to_first_token_s = candidate.prediction.time_to_first_token_s;
+    fill_ranks(candidate, &fit);
+    cut_stages(stages, card_, fit);
+    choose_payload(candidate, stages);
   }
 
-  std::string lack_of(const Fit& fit, const Nodes& nodes) const {
-    const RankNeed& need = fit.needs[fit.worst_rank];
-    const NodeFacts& node = *nodes[fit.worst_rank];
-    return fmt::format("needs {} on {}, which has {}", format_bytes(need.memory_bytes),
-                       name_of(node), format_bytes(free_bytes(node)));
+  void choose_payload(Candidate& candidate, std::span<const Stage> stages) const {
+    Plan& plan = candidate.considered.plan;
+    const bool by_choice = !wish_.payload && candidate.arrangement.size() > 1;
+    for (const Payload payload : kPayloads) {
+      // Alone a node sends nothing.
+      if (!by_choice && payload != wish_.payload.value_or(Payload::kF32)) continue;
+      const Prediction prediction = predict(stages, wish_.kv_type, payload, wish_.sequences);
+      const double cost_s = prediction.answer_s() * node_handicap(plan.ranks.size()) *
+                            (by_choice ? payload_handicap(payload) : 1);
+      if (by_choice && payload == Payload::kF32) candidate.with_f32 = prediction;
+      if (candidate.cost_s != 0 && cost_s >= candidate.cost_s) continue;
+      candidate.cost_s = cost_s;
+      candidate.prediction = prediction;
+      plan.payload = payload;
+    }
+    plan.decode_tokens_per_s = candidate.prediction.decode_tokens_per_s;
+    plan.all_decode_tokens_per_s = candidate.prediction.all_decode_tokens_per_s;
+    plan.prefill_tokens_per_s = candidate.prediction.prefill_tokens_per_s;
+    plan.time_to_first_token_s = candidate.prediction.time_to_first_token_s;
+    plan.token_links_s = candidate.prediction.token_links_s;
+    plan.first_token_links_s = candidate.prediction.first_token_links_s;
   }
 
-  void fill_ranks(Plan& plan, const Nodes& nodes, const Fit* fit) const {
+  void fill_ranks(Candidate& candidate, const Fit* fit) const {
+    Plan& plan = candidate.considered.plan;
     plan.ranks.clear();
     const auto all = static_cast<double>(std::max<uint64_t>(1, weight_bytes(card_, whole(card_))));
-    for (size_t rank = 0; rank < nodes.size(); ++rank) {
-      PlannedRank planned;
-      planned.node = nodes[rank]->id;
-      planned.node_name = nodes[rank]->name;
-      if (fit != nullptr) {
-        planned.cut = fit->cuts[rank];
-        planned.weight_bytes = fit->needs[rank].weight_bytes;
-        planned.kv_bytes = fit->needs[rank].kv_bytes;
-        planned.memory_bytes = fit->needs[rank].memory_bytes;
-        planned.share = static_cast<double>(planned.weight_bytes) / all;
+    int number = 0;
+    for (const StageNodes& stage : candidate.arrangement.stages) {
+      for (const NodeFacts* node : stage) {
+        const size_t rank = plan.ranks.size();
+        PlannedRank planned;
+        planned.node = node->id;
+        planned.node_name = node->name;
+        planned.stage = number;
+        if (fit != nullptr) {
+          planned.cut = fit->cuts[rank];
+          planned.weight_bytes = fit->needs[rank].weight_bytes;
+          planned.kv_bytes = fit->needs[rank].kv_bytes;
+          planned.memory_bytes = fit->needs[rank].memory_bytes;
+          planned.share = static_cast<double>(planned.weight_bytes) / all;
+        }
+        plan.ranks.push_back(std::move(planned));
       }
-      plan.ranks.push_back(std::move(planned));
+      ++number;
     }
-    // What every rank holds (norms) is counted on each; shares of the work add up to 1.
+    // What several ranks hold (norms, a tied table) is counted on each; shares of the work add up
+    // to 1.
     double sum = 0;
     for (const PlannedRank& rank : plan.ranks) sum += rank.share;
     for (PlannedRank& rank : plan.ranks) rank.share = sum > 0 ? rank.share / sum : 0;
   }
 
-  bool wanted(const Candidate& candidate) const {
-    return wish_.node_count == 0 || candidate.nodes.size() == static_cast<size_t>(wish_.node_count);
-  }
-
-  static bool better(const Candidate& a, const Candidate& b) {
-    const double a_s = a.prediction.answer_s();
-    const double b_s = b.prediction.answer_s();
-    return a_s != b_s ? a_s < b_s : a.nodes.size() < b.nodes.size();
-  }
-
   const Candidate* fastest() const {
     const Candidate* best = nullptr;
     for (const Candidate& candidate : candidates_) {
-      if (!candidate.considered.possible || !wanted(candidate)) continue;
+      if (!candidate.considered.possible || !wanted(wish_, candidate)) continue;
       if (best == nullptr || better(candidate, *best)) best = &candidate;
     }
     return best;
   }
 
-  // Of two groups of a size, the one to show: the faster, else the one that lacks less.
+  // Of two plans of a mode and size, the one to show: the faster, else the one that lacks less.
   static bool more_telling(const Candidate& a, const Candidate& b) {
     if (a.considered.possible != b.considered.possible) return a.considered.possible;
     if (a.considered.possible) return better(a, b);
@@ -291,79 +244,30 @@ class Planner {
     return a.failed && lacking_bytes(a) < lacking_bytes(b);
   }
 
-  static uint64_t lacking_bytes(const Candidate& candidate) {
-    uint64_t lacking = 0;
-    for (size_t rank = 0; rank < candidate.nodes.size(); ++rank) {
-      const uint64_t needed = candidate.failed->needs[rank].memory_bytes;
-      const uint64_t present = free_bytes(*candidate.nodes[rank]);
-      if (needed > present) lacking += needed - present;
-    }
-    return lacking;
-  }
-
-  std::string reason_chosen(const Candidate& best) const {
-    const Plan& plan = best.considered.plan;
-    std::string reason = best.nodes.size() == 1
-                             ? fmt::format("fits on {} alone, with {}", names_of(best.nodes),
-                                           format_bytes(plan.ranks.front().memory_bytes))
-                             : fmt::format("split over {}", names_of(best.nodes));
-    if (wish_.node_count != 0)
-      return reason + fmt::format("; {} node(s) were asked for", wish_.node_count);
-    const Candidate* rival = nullptr;  // the best of the other kind
-    for (const Candidate& candidate : candidates_) {
-      if (!candidate.considered.possible) continue;
-      if ((candidate.nodes.size() == 1) == (best.nodes.size() == 1)) continue;
-      if (rival == nullptr || better(candidate, *rival)) rival = &candidate;
-    }
-    if (rival == nullptr) {
-      if (best.nodes.size() > 1) return reason + "; no node can hold it alone";
-      if (topology_.nodes.size() > 1) return reason + "; no group is possible";
-      return reason + "; there is no other node";
-    }
-    return reason + fmt::format(
-                        "; {} would decode {:.1f} tokens/s against {:.1f} and begin to answer "
-                        "after {} against {}",
-                        names_of(rival->nodes), rival->considered.plan.decode_tokens_per_s,
-                        plan.decode_tokens_per_s,
-                        format_duration(rival->considered.plan.time_to_first_token_s),
-                        format_duration(plan.time_to_first_token_s));
-  }
-
-  std::string reason_left(const Candidate& candidate, const Candidate& best) const {
-    if (!wanted(candidate)) return fmt::format("{} node(s) were asked for", wish_.node_count);
-    const Plan& plan = candidate.considered.plan;
-    const Plan& chosen = best.considered.plan;
-    return fmt::format(
-        "slower: decodes {:.1f} tokens/s against {:.1f}, prefills {:.0f} against {:.0f}; a typical "
-        "answer takes {} against {}",
-        plan.decode_tokens_per_s, chosen.decode_tokens_per_s, plan.prefill_tokens_per_s,
-        chosen.prefill_tokens_per_s, format_duration(candidate.prediction.answer_s()),
-        format_duration(best.prediction.answer_s()));
-  }
-
   Placement listing(const Candidate& best) const {
-    std::map<size_t, const Candidate*> of_size;  // groups of two and more
+    std::map<std::pair<PlanMode, size_t>, const Candidate*> of_kind;  // two nodes and more
     std::vector<const Candidate*> shown;
     for (const Candidate& candidate : candidates_) {
-      if (candidate.nodes.size() == 1) {
+      const size_t size = candidate.arrangement.size();
+      if (size == 1) {
         shown.push_back(&candidate);
         continue;
       }
-      const Candidate*& kept = of_size[candidate.nodes.size()];
+      const Candidate*& kept = of_kind[{candidate.arrangement.mode(), size}];
       if (kept == nullptr ||
           (kept != &best && (&candidate == &best || more_telling(candidate, *kept)))) {
         kept = &candidate;
       }
     }
-    for (const auto& [size, candidate] : of_size) shown.push_back(candidate);
+    for (const auto& [kind, candidate] : of_kind) shown.push_back(candidate);
     Placement placement;
     for (const Candidate* candidate : shown) {
       Considered considered = candidate->considered;
       considered.chosen = candidate == &best;
       if (considered.chosen) {
-        considered.reason = reason_chosen(best);
+        considered.reason = reason_chosen(best, candidates_, topology_, wish_);
       } else if (considered.possible) {
-        considered.reason = reason_left(*candidate, best);
+        considered.reason = reason_left(*candidate, best, wish_);
       }
       if (considered.chosen) {
         placement.considered.insert(placement.considered.begin(), std::move(considered));
@@ -377,46 +281,46 @@ class Planner {
   // --- nothing is possible ---
 
   std::unexpected<Error> refusal() const {
-    const Candidate* nearest = nullptr;
+    std::vector<const Candidate*> failed;  // those that lack least first
     std::string tried;
     std::string otherwise;
     int listed = 0;
     for (const Candidate& candidate : candidates_) {
-      if (!wanted(candidate)) continue;
-      if (!candidate.failed) {
-        if (otherwise.empty()) {
-          otherwise = names_of(candidate.nodes) + ": " + candidate.considered.reason;
-        }
-        continue;
-      }
-      if (nearest == nullptr || lacking_bytes(candidate) < lacking_bytes(*nearest))
-        nearest = &candidate;
-      if (candidate.nodes.size() == 1 && listed++ < 8) {
-        tried += (tried.empty() ? "" : "; ") + lack_of(*candidate.failed, candidate.nodes);
+      if (!wanted(wish_, candidate)) continue;
+      if (candidate.failed) {
+        failed.push_back(&candidate);
+        if (candidate.arrangement.size() == 1 && listed++ < 8)
+          tried += (tried.empty() ? "" : "; ") + lack_of(candidate);
+      } else if (otherwise.empty()) {
+        otherwise = names_of(candidate.arrangement) + ": " + candidate.considered.reason;
       }
     }
-    if (nearest == nullptr) {
+    if (failed.empty()) {
       return fail(ErrorCode::kUnreachable, "no plan for {} is possible: {}", card_.name, otherwise);
     }
-    if (nearest->nodes.size() > 1) {
-      tried +=
-          (tried.empty() ? "" : "; ") + fmt::format("split over {} it {}", names_of(nearest->nodes),
-                                                    lack_of(*nearest->failed, nearest->nodes));
+    std::stable_sort(failed.begin(), failed.end(), [](const Candidate* a, const Candidate* b) {
+      return lacking_bytes(*a) < lacking_bytes(*b);
+    });
+    const Candidate& nearest = *failed.front();
+    if (nearest.arrangement.size() > 1) {
+      tried += (tried.empty() ? "" : "; ") +
+               fmt::format("split over {} it {}", names_of(nearest.arrangement), lack_of(nearest));
     }
+    if (failed.size() > kMostSearched) failed.resize(kMostSearched);
     return fail(ErrorCode::kDoesNotFit,
                 "{} does not fit: with a context of {} for {} sequence(s) it {}. {}", card_.name,
-                least_context(), wish_.sequences, tried, what_would_fit(*nearest));
+                least_context(), wish_.sequences, tried, what_would_fit(failed));
   }
 
-  std::string what_would_fit(const Candidate& nearest) const {
+  std::string what_would_fit(std::span<const Candidate* const> failed) const {
     int64_t best_context = 0;
     std::string where;
-    for (const Candidate& candidate : candidates_) {
-      if (!wanted(candidate) || !candidate.failed || least_context() <= kContextStep) continue;
-      const auto found = largest(candidate.nodes, kContextStep, least_context());
+    for (const Candidate* candidate : failed) {
+      if (least_context() <= kContextStep) continue;
+      const auto found = largest(candidate->arrangement, kContextStep, least_context());
       if (found && *found && (*found)->first > best_context) {
         best_context = (*found)->first;
-        where = names_of(candidate.nodes);
+        where = names_of(candidate->arrangement);
       }
     }
     if (best_context > 0) {
@@ -425,7 +329,7 @@ class Planner {
     }
     return fmt::format(
         "It would fit with {} more memory on {}, on more nodes, or in a smaller quantisation",
-        format_bytes(lacking_bytes(nearest)), names_of(nearest.nodes));
+        format_bytes(lacking_bytes(*failed.front())), names_of(failed.front()->arrangement));
   }
 
   const Topology& topology_;

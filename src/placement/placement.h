@@ -2,9 +2,11 @@
 // network, files or threads.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/json.h"
@@ -47,11 +49,26 @@ Json to_json(const Topology& topology);
 // `isa` and the reserved bytes.
 Result<Topology> topology_from_json(const Json& json);
 
+// How a plan divides a model.
+enum class PlanMode : uint8_t {
+  kOneNode,
+  kTensor,    // every rank holds a part of every tensor
+  kPipeline,  // every rank holds some layers
+  kHybrid,    // stages, at least one of which is a group of ranks
+};
+inline constexpr std::array kPlanModes = {PlanMode::kOneNode, PlanMode::kTensor,
+                                          PlanMode::kPipeline, PlanMode::kHybrid};
+std::string_view plan_mode_name(PlanMode mode);   // "one_node", "tensor", "pipeline", "hybrid"
+std::string_view plan_mode_words(PlanMode mode);  // "one node", "tensor parallel"
+Result<PlanMode> plan_mode_named(std::string_view name);  // kInvalidArgument
+
 struct Wish {
   int64_t context = 0;    // 0: the largest that fits, up to the trained length
   int64_t sequences = 4;  // at once
   KvType kv_type = KvType::kF16;
-  int node_count = 0;  // 0: the planner's choice
+  int node_count = 0;              // 0: the planner's choice
+  std::optional<PlanMode> mode;    // nothing: the planner's choice
+  std::optional<Payload> payload;  // nothing: the planner's choice
 };
 Json to_json(const Wish& wish);
 Result<Wish> wish_from_json(const Json& json);  // absent fields keep their defaults
@@ -74,12 +91,16 @@ struct Plan {
   int64_t context = 0;
   int64_t sequences = 0;
   KvType kv_type = KvType::kF16;
-  Payload payload = Payload::kF32;  // of what ranks add up and pass on
-  std::vector<PlannedRank> ranks;   // rank 0 leads; those of a stage follow one another
-  double prefill_tokens_per_s = 0;  // predicted
-  double decode_tokens_per_s = 0;
-  double time_to_first_token_s = 0;  // of a prompt of 512 tokens
+  Payload payload = Payload::kF32;     // of what ranks add up and pass on
+  std::vector<PlannedRank> ranks;      // rank 0 leads; those of a stage follow one another
+  double prefill_tokens_per_s = 0;     // predicted
+  double decode_tokens_per_s = 0;      // of one sequence by itself
+  double all_decode_tokens_per_s = 0;  // of all `sequences` together
+  double time_to_first_token_s = 0;    // of a prompt of 512 tokens
+  double token_links_s = 0;        // of a token's time, what it would be shorter if links took none
+  double first_token_links_s = 0;  // the same of the time to the first token
 };
+PlanMode plan_mode(const Plan& plan);
 Json to_json(const Plan& plan);
 Result<Plan> plan_from_json(const Json& json);
 std::string sha256_of_plan(const Plan& plan);  // what ranks compare when they meet
@@ -97,10 +118,12 @@ struct Placement {
 };
 Json to_json(const Placement& placement);
 
-// Considers each node alone and groups of up to 8, tensor parallel in proportion to measured speed,
-// within each node's memory with KV. The plan that answers soonest is chosen (a prompt of 512
-// tokens, an answer of 256), of equal ones that with fewer nodes. Listed are every node alone and
-// the best group of each size. The asked node leads where it takes part. kDoesNotFit with needed,
+// Considers each node alone, groups of up to 8 that divide every tensor, and, where the layers of
+// the model stand alone, pipelines and stages of such groups; parts in proportion to measured
+// speed, within each node's memory with KV. Payloads are f32 unless a narrower one saves time that
+// is worth its rounding. The plan that answers soonest is chosen (a prompt of 512 tokens, an answer
+// of 256), of equal ones that with fewer nodes. Listed are every node alone and of each mode the
+// best plan of each size. The asked node leads where it takes part. kDoesNotFit with needed,
 // present and what would fit, when nothing is possible; kInvalidArgument for a wish that cannot be
 // meant. `plan.sha256` is left to the caller, who knows the file.
 Result<Placement> place(const Topology& topology, const ModelCard& card, const Wish& wish);

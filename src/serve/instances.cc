@@ -191,9 +191,11 @@ Task<Result<Placement>> Instances::place_file(Instance& instance) {
   co_await await_measured_links();
   const Topology topology = context_.node.topology();
   Result<Placement> placement = shoal::place(topology, cards_[file->sha256], instance.wish);
-  if (placement || instance.generation == 0 || instance.wish.node_count == 0) co_return placement;
+  const bool particular = instance.wish.node_count != 0 || instance.wish.mode.has_value();
+  if (placement || instance.generation == 0 || !particular) co_return placement;
   Wish fewer = instance.wish;  // it ran, and a node was lost: what still fits answers
   fewer.node_count = 0;
+  fewer.mode.reset();
   co_return shoal::place(topology, cards_[file->sha256], fewer);
 }
 
