@@ -95,7 +95,9 @@ Status Client::perform(Call& call) {
     curl_easy_setopt(curl_, CURLOPT_NOPROGRESS, 0L);
     curl_easy_setopt(
         curl_, CURLOPT_XFERINFOFUNCTION,
-        +[](void*, curl_off_t, curl_off_t, curl_off_t, curl_off_t) { return interrupted() ? 1 : 0; });
+        +[](void*, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
+          return interrupted() ? 1 : 0;
+        });
   }
   const CURLcode code = curl_easy_perform(curl_);
   curl_easy_getinfo(curl_, CURLINFO_RESPONSE_CODE, &call.status);

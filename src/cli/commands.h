@@ -56,6 +56,30 @@ struct BenchArguments {
   bool profile = false;
 };
 
+struct BenchRanksArguments {
+  std::string model;
+  int ranks = 2;
+  std::string mode = "tensor";
+  std::string link = "shm";
+  std::string payload = "f32";
+  std::string parts;
+  std::string plan_path;
+  std::optional<int> only_rank;
+  bool pin = false;
+  bool netns = false;
+  std::string rate;
+  bool alone = false;
+  int64_t prompt_tokens = 512;
+  int64_t output_tokens = 64;
+  int64_t batch = 1;
+  int64_t context = 0;
+  int64_t repeat = 3;
+};
+
+struct BenchLinksArguments {
+  std::optional<std::string> links, sizes;  // lists
+};
+
 int run_command_line(int argc, char** argv);
 
 int run_model(const Common& common, const RunArguments& arguments);
@@ -73,6 +97,8 @@ int perplexity_command(const Common& common, const std::string& model, const std
 int tokenize_command(const Common& common, const std::string& model,
                      std::optional<std::string> text);
 int bench_command(const Common& common, const BenchArguments& arguments);
+int bench_ranks_command(const Common& common, const BenchRanksArguments& arguments);
+int bench_links_command(const Common& common, const BenchLinksArguments& arguments);
 int invite_command(const Common& common);
 int join_command(const Common& common, const std::string& code);
 int leave_command(const Common& common);

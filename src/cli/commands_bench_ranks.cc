@@ -43,8 +43,7 @@ Result<BenchRanksOptions> options_of(const Common& common, const BenchRanksArgum
   options.rate = arguments.rate;
   options.alone = arguments.alone;
   options.prompt_tokens = arguments.prompt_tokens;
-  options.output_tokens =
-      common.max_tokens > 0 ? common.max_tokens : arguments.output_tokens;
+  options.output_tokens = common.max_tokens > 0 ? common.max_tokens : arguments.output_tokens;
   options.batch = arguments.batch;
   options.context = common.context > 0 ? common.context : arguments.context;
   options.repeat = arguments.repeat;

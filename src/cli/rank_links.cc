@@ -120,9 +120,9 @@ Result<LinkChoice> parse_link_choice(std::string_view text) {
     choice.mode = LinkMode::kTls;
     return choice;
   }
-  if (text == "tcp" || text == "plain") {
+  if (text == "tcp" || text == "tls" || text == "plain") {
     choice.kind = LinkChoice::Kind::kTcp;
-    choice.mode = text == "tcp" ? LinkMode::kTls : LinkMode::kPlain;
+    choice.mode = text == "plain" ? LinkMode::kPlain : LinkMode::kTls;
     return choice;
   }
   if (text.starts_with(kEmulated)) {
