@@ -1,5 +1,6 @@
 """`bench.py peers`: Shoal and llama.cpp on the same files in one run. Sides alternate, each turn is a process of its own that loads,
-warms up and measures once; medians over the turns. Prints a table as it goes and keeps what it has if it is stopped."""
+warms up and measures once; medians over the turns. Prints a table as it goes and keeps what it has if it is stopped; what either side
+cannot run is a line that says so, and the rest goes on."""
 import json
 import os
 import pathlib
@@ -15,6 +16,10 @@ from local_nodes import ROOT, Failed, shoal
 COLUMNS = ("model", "isa", "threads", "measure", "shoal", "llama.cpp", "ratio", "of limit")
 
 
+class PeerFailed(Exception):
+    """llama.cpp's command exited with something else than 0."""
+
+
 class Llama:
     """llama.cpp's tools behind a prefix; `models` is the folder in which they see the files."""
 
@@ -26,7 +31,7 @@ class Llama:
         command = [*self.prefix, *map(str, words)]
         done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
         if done.returncode != 0:
-            raise SystemExit(f"`{shlex.join(command)}` exited with {done.returncode}: {done.stderr.strip()[-500:]}")
+            raise PeerFailed(f"`{shlex.join(command)}` exited with {done.returncode}: {done.stderr.strip()[-500:]}")
         if loaded := re.search(r"libggml-cpu-(\w+)\.", done.stderr):
             self.cpu = loaded[1]
         return done.stdout
@@ -68,10 +73,7 @@ def ours(model, isa, threads, wanted, home):
     listed = lambda numbers: ",".join(map(str, numbers))
     words = ["bench", model, "--json", "--quiet", "--repeat", 1, "-t", threads, "--prompt-tokens", listed(wanted.prompts), "--output-tokens",
              wanted.tokens, "--batch", listed(wanted.batches), "--context", listed(wanted.contexts)] + (["--isa", isa] if isa else [])
-    try:
-        report = json.loads(shoal(*words, home=home, timeout=None))
-    except Failed as failed:
-        raise SystemExit(str(failed))
+    report = json.loads(shoal(*words, home=home, timeout=None))
     speeds, shares = {}, {}
     for row in report["results"]:
         prefill, decode = ("prefill", row["prompt_tokens"]), ("decode", row["batch"], row["context"])
@@ -108,7 +110,16 @@ def rows_of(model, isa, threads, wanted, llama, turns, home):
         yield row | {"ratio": row["tokens_per_s"] / row["llama_tokens_per_s"]}
 
 
+def rows_or_why_not(model, isa, threads, *rest):
+    try:
+        yield from rows_of(model, isa, threads, *rest)
+    except (Failed, PeerFailed) as failed:
+        yield {"model": model.name, "isa": isa, "threads": threads, "measure": "failed", "why": str(failed)}
+
+
 def line_of(row):
+    if row["measure"] == "failed":
+        return f"| {row['model'].removesuffix('.gguf')} | {row['isa']} | {row['threads']} | failed: {' '.join(row['why'].split())[-200:]} | | | | |"
     if row["measure"] == "load":
         return f"| {row['model'].removesuffix('.gguf')} | {row['isa']} | {row['threads']} | load | {row['load_bytes_per_s'] / 1e9:.2f} GB/s | | | |"
     what = f"prefill {row['prompt_tokens']}" if row["measure"] == "prefill" else "decode" + (
@@ -138,7 +149,7 @@ def measure_peers(arguments, home):
         for isa in arguments.isas.split(","):
             for threads in map(int, arguments.threads.split(",")):
                 llama = Llama(by_isa.get(isa, arguments.llama), arguments.llama_models)
-                for row in rows_of(model, isa, threads, wanted, llama, arguments.repeat, home):
+                for row in rows_or_why_not(model, isa, threads, wanted, llama, arguments.repeat, home):
                     rows.append(row)
                     lines.append(line_of(row))
                     print(lines[-1], flush=True)
