@@ -11,6 +11,8 @@
 #include <sstream>
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
 #endif
 
 #include "base/cgroup.h"
@@ -19,12 +21,16 @@
 namespace shoal {
 namespace {
 
-constexpr std::array kIsas = {Isa::kReference, Isa::kAvx2, Isa::kAvx512, Isa::kAmx};
+constexpr std::array kIsas = {Isa::kReference, Isa::kAvx2, Isa::kAvx512, Isa::kAmx, Isa::kNeon};
 // Those that src/kernels has a table for.
-constexpr std::array kIsasWithKernels = {Isa::kReference, Isa::kAvx2, Isa::kAvx512};
+constexpr std::array kIsasWithKernels = {Isa::kReference, Isa::kAvx2, Isa::kAvx512, Isa::kNeon};
 
 bool has_kernels(Isa isa) {
   return std::ranges::count(kIsasWithKernels, isa) > 0;
+}
+
+[[maybe_unused]] bool bits(uint64_t value, std::initializer_list<int> positions) {
+  return std::ranges::all_of(positions, [&](int bit) { return (value >> bit & 1) != 0; });
 }
 
 #if defined(__x86_64__)
@@ -38,10 +44,6 @@ Leaf cpuid(uint32_t number, uint32_t part = 0) {
   if (__get_cpuid_max(number & 0x80000000u, nullptr) < number) return leaf;
   __cpuid_count(number, part, leaf.a, leaf.b, leaf.c, leaf.d);
   return leaf;
-}
-
-bool bits(uint64_t value, std::initializer_list<int> positions) {
-  return std::ranges::all_of(positions, [&](int bit) { return (value >> bit & 1) != 0; });
 }
 
 // Which register states the operating system saves (XCR0); none before it turned saving on.
@@ -105,6 +107,39 @@ std::string brand() {
 
 #endif
 
+#if defined(__aarch64__)
+
+// Bits are Linux's ("ARM64 ELF hwcaps"). NEON itself is a part of the architecture.
+bool has_neon() {
+  return true;
+}
+bool has_dot_products() {
+  return bits(::getauxval(AT_HWCAP), {20});  // ASIMDDP
+}
+bool has_matrix_products() {
+  return has_dot_products() && bits(::getauxval(AT_HWCAP2), {13});  // I8MM
+}
+
+#else
+
+bool has_neon() {
+  return false;
+}
+bool has_dot_products() {
+  return false;
+}
+bool has_matrix_products() {
+  return false;
+}
+
+#endif
+
+// Processors of most architectures do not tell their names; boards do.
+std::string board() {
+  const auto model = read_file("/sys/firmware/devicetree/base/model", 1 << 10);
+  return model ? model->c_str() : "";  // up to the zero that ends it
+}
+
 // The value in bytes of a "Name:   123 kB" line of /proc/meminfo, or 0.
 uint64_t meminfo_bytes(std::string_view name) {
   const auto text = read_file("/proc/meminfo", 1 << 20);
@@ -155,12 +190,22 @@ std::string names_of_present() {
 }  // namespace
 
 std::string_view isa_name(Isa isa) {
-  constexpr std::array<std::string_view, 4> names = {"reference", "avx2", "avx512", "amx"};
+  constexpr std::array<std::string_view, 5> names = {"reference", "avx2", "avx512", "amx", "neon"};
   return names[static_cast<size_t>(isa)];
 }
 
 bool machine_has_avx_vnni() {
   static const bool has = has_avx_vnni();
+  return has;
+}
+
+bool machine_has_dot_products() {
+  static const bool has = has_dot_products();
+  return has;
+}
+
+bool machine_has_matrix_products() {
+  static const bool has = has_matrix_products();
   return has;
 }
 
@@ -178,6 +223,8 @@ bool machine_has(Isa isa) {
       static const bool amx = avx512 && has_amx();
       return amx;
     }
+    case Isa::kNeon:
+      return has_neon();
   }
   return false;
 }
@@ -203,7 +250,7 @@ Result<Isa> choose_isa(std::string_view wanted) {
     return isa;
   }
   return fail(ErrorCode::kInvalidArgument,
-              "unknown instruction set '{}'; choose reference, avx2, avx512 or amx", wanted);
+              "unknown instruction set '{}'; choose reference, avx2, avx512, amx or neon", wanted);
 }
 
 std::vector<int> usable_cores() {
@@ -239,6 +286,7 @@ uint64_t memory_available_bytes() {
 
 std::string processor_name() {
   std::string name = brand();
+  if (name.empty()) name = board();
   return name.empty() ? "unknown processor" : name;
 }
 

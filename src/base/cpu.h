@@ -10,13 +10,17 @@
 
 namespace shoal {
 
-// Instruction sets in rising order; each includes those before it.
-enum class Isa { kReference, kAvx2, kAvx512, kAmx };
+// Instruction sets, those of x86 in rising order: each includes those before it. kNeon is ARM's.
+enum class Isa { kReference, kAvx2, kAvx512, kAmx, kNeon };
 
-std::string_view isa_name(Isa isa);  // "reference", "avx2", "avx512", "amx"
+std::string_view isa_name(Isa isa);  // "reference", "avx2", "avx512", "amx", "neon"
 bool machine_has(Isa isa);           // processor and operating system both
 // A part of Isa::kAvx2 that some processors have and no set names; same results, faster.
 bool machine_has_avx_vnni();
+// Likewise of Isa::kNeon: products of four pairs of bytes ("dotprod"), and of matrices of them
+// ("i8mm").
+bool machine_has_dot_products();
+bool machine_has_matrix_products();
 // The set to compute with: `wanted` ("" = the best that kernels exist for and the machine has;
 // otherwise a name, as given by
 // --isa or SHOAL_ISA). kInvalidArgument for an unknown name, kUnsupported for one that this machine

@@ -120,7 +120,8 @@ void add_common_flags(CLI::App& app, Common& common) {
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 31));
   app.add_option("--max-tokens,-n", common.max_tokens, "Tokens to generate at most")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 31));
-  app.add_option("--isa", common.isa, "Instruction set: reference, avx2, avx512, amx (SHOAL_ISA)");
+  app.add_option("--isa", common.isa,
+                 "Instruction set: reference, avx2, avx512, amx, neon (SHOAL_ISA)");
   app.add_option("--kv-type", common.kv_type, "KV cache: f32, f16 (default) or q8_0")
       ->check(CLI::IsMember({"f32", "f16", "q8_0"}));
   app.add_option("--seed", common.seed, "Seed of the sampler");

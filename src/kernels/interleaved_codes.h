@@ -14,6 +14,10 @@ namespace shoal::kernels {
 
 inline constexpr int kPairs = kSubBlock / 2;  // of columns, in a sub-block
 
+// Vectors that multiply bytes (neon_vectors.h) rather than pairs of int16.
+template <class V>
+concept MultipliesBytes = requires { typename V::ByteSums; };
+
 // Two activations, in the order of Codes::pairs, in every lane.
 template <class V>
 static inline typename V::I pair_of(const int8_t* codes, int pair) {
@@ -93,9 +97,9 @@ struct Codes {
     }
   }
 
- private:
+  // Columns 4 kGroup to 4 kGroup + 3: signed where pairs() gives signed numbers.
   template <int kGroup>
-  I bytes() const {  // columns 4 kGroup to 4 kGroup + 3
+  I bytes() const {
     if constexpr (kForm.low_bits == 8) {
       return V::load(low + 64 * kGroup);
     } else {
@@ -112,6 +116,8 @@ struct Codes {
       }
     }
   }
+
+ private:
   template <int kGroup>
   I with_high_bits(I code) const {
     if constexpr (kForm.high_bits == 0) {

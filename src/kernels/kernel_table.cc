@@ -12,6 +12,8 @@ const KernelTable* kernels_for(Isa isa) {
       return avx512_kernels();
     case Isa::kAmx:
       return nullptr;
+    case Isa::kNeon:
+      return neon_kernels();
   }
   return nullptr;
 }

@@ -219,6 +219,7 @@ const KernelTable* kernels_for(Isa isa);
 const KernelTable* reference_kernels();
 const KernelTable* avx2_kernels();    // to be run only where machine_has(Isa::kAvx2)
 const KernelTable* avx512_kernels();  // likewise
+const KernelTable* neon_kernels();
 
 // --- shared by tables ---
 

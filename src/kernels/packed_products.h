@@ -20,7 +20,35 @@ struct Packed {
 
   // dot[m][half]: of the first and the last 16 columns of sub-block b, exactly.
   template <int M>
-  static void dots(const Codes<V, kType>& codes, const Rows<M>& in, int64_t b, I (&dot)[M][2]) {
+  static inline __attribute__((always_inline)) void dots(const Codes<V, kType>& codes,
+                                                         const Rows<M>& in, int64_t b,
+                                                         I (&dot)[M][2]) {
+    if constexpr (MultipliesBytes<V>) {
+      byte_dots<M, 0>(codes, in, b, dot);
+      byte_dots<M, 1>(codes, in, b, dot);
+    } else {
+      pair_dots<M>(codes, in, b, dot);
+    }
+  }
+  // Of eight columns at once, and the two levels of activations apart.
+  template <int M, int kHalf>
+  static void byte_dots(const Codes<V, kType>& codes, const Rows<M>& in, int64_t b,
+                        I (&dot)[M][2]) {
+    typename V::ByteSums sums[M];
+    unrolled<2>([&]<int k>() __attribute__((always_inline)) {
+      constexpr int kEight = 2 * kHalf + k;
+      const auto w =
+          V::weights(codes.template bytes<2 * kEight>(), codes.template bytes<2 * kEight + 1>());
+      for (int m = 0; m < M; ++m)
+        V::add_products(sums[m], w, in.codes[m] + kCodeBytes * b + 16 * kEight);
+    });
+    constexpr int kCenter = Codes<V, kType>::kCenter;
+    for (int m = 0; m < M; ++m)
+      dot[m][kHalf] = V::sum_of(sums[m], -kCenter * in.blocks[m][b].half_steps[kHalf]);
+  }
+  template <int M>
+  static void pair_dots(const Codes<V, kType>& codes, const Rows<M>& in, int64_t b,
+                        I (&dot)[M][2]) {
     constexpr int kCenter = Codes<V, kType>::kCenter;
     for (int m = 0; m < M; ++m) {
       for (int half = 0; half < 2; ++half)
@@ -111,6 +139,23 @@ struct Packed {
     }
   }
 };
+
+// Many rows of input too, in blocks whose codes stay in the second cache.
+template <class V, ElementType kType>
+static void packed_product(const MatrixView& matrix, const InputRows& input, int64_t input_rows,
+                           int64_t unit_begin, int64_t unit_end, void* scratch, float* out,
+                           int64_t out_stride) {
+  constexpr int64_t kBlock = 64;
+  for (int64_t row = 0; row < input_rows; row += kBlock) {
+    InputRows block = input;
+    block.values += row * input.value_stride;
+    block.codes += row * input.block_stride * kCodeBytes;
+    block.blocks += row * input.block_stride;
+    const int64_t count = input_rows - row < kBlock ? input_rows - row : kBlock;
+    walk_product<Packed<V, kType>>(matrix, block, count, unit_begin, unit_end, scratch,
+                                   out + row * out_stride, out_stride);
+  }
+}
 
 // Floats: even and odd columns have their own sums, which halves the chains of dependent additions.
 template <class V, ElementType kElement>

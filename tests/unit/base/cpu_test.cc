@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <set>
 #include <sstream>
 
 namespace shoal {
@@ -12,7 +13,7 @@ TEST(ChooseIsa, EmptyMeansTheBestThereIs) {
   const auto isa = choose_isa("");
   ASSERT_TRUE(isa);
   EXPECT_TRUE(machine_has(*isa));
-  for (const Isa better : {Isa::kAvx2, Isa::kAvx512}) {
+  for (const Isa better : {Isa::kAvx2, Isa::kAvx512, Isa::kNeon}) {
     EXPECT_TRUE(!machine_has(better) || *isa >= better) << isa_name(better);
   }
 }
@@ -28,13 +29,13 @@ TEST(ChooseIsa, AnUnknownNameListsTheKnownOnes) {
     const auto isa = choose_isa(name);
     ASSERT_FALSE(isa) << name;
     EXPECT_EQ(isa.error().code, ErrorCode::kInvalidArgument);
-    EXPECT_NE(isa.error().message.find("reference, avx2, avx512 or amx"), std::string::npos);
+    EXPECT_NE(isa.error().message.find("reference, avx2, avx512, amx or neon"), std::string::npos);
     EXPECT_NE(isa.error().message.find(name), std::string::npos);
   }
 }
 
 TEST(ChooseIsa, SaysWhetherTheMachineOrTheKernelsAreMissing) {
-  for (const Isa set : {Isa::kAvx2, Isa::kAvx512, Isa::kAmx}) {
+  for (const Isa set : {Isa::kAvx2, Isa::kAvx512, Isa::kAmx, Isa::kNeon}) {
     const auto isa = choose_isa(isa_name(set));
     if (isa) {
       EXPECT_TRUE(*isa == set && machine_has(set));
@@ -50,6 +51,12 @@ TEST(MachineHas, EachSetIncludesThoseBeforeIt) {
   EXPECT_TRUE(machine_has(Isa::kReference));
   EXPECT_TRUE(!machine_has(Isa::kAmx) || machine_has(Isa::kAvx512));
   EXPECT_TRUE(!machine_has(Isa::kAvx512) || machine_has(Isa::kAvx2));
+  EXPECT_TRUE(!machine_has_dot_products() || machine_has(Isa::kNeon));
+  EXPECT_TRUE(!machine_has_matrix_products() || machine_has_dot_products());
+}
+
+TEST(MachineHas, SetsOfOneArchitecture) {
+  EXPECT_FALSE(machine_has(Isa::kNeon) && machine_has(Isa::kAvx2));
 }
 
 // The kernel's list, an independent reading of the same facts.
@@ -57,18 +64,19 @@ TEST(MachineHas, AgreesWithTheKernel) {
   std::ifstream file("/proc/cpuinfo");
   std::stringstream text;
   text << file.rdbuf();
-  const size_t line = text.str().find("flags\t");
+  // Under an emulator the list is that of the machine below.
+  const char* title = machine_has(Isa::kNeon) ? "Features\t" : "flags\t";
+  const size_t line = text.str().find(title);
   if (line == std::string::npos) GTEST_SKIP() << "this kernel lists no processor flags";
-  std::istringstream words(text.str().substr(line, text.str().find('\n', line) - line));
-  bool avx2 = false, fma = false, f16c = false, vnni = false;
-  for (std::string word; words >> word;) {
-    avx2 |= word == "avx2";
-    fma |= word == "fma";
-    f16c |= word == "f16c";
-    vnni |= word == "avx512_vnni";
-  }
-  EXPECT_EQ(machine_has(Isa::kAvx2), avx2 && fma && f16c);
-  EXPECT_EQ(machine_has(Isa::kAvx512), vnni);
+  std::istringstream list(text.str().substr(line, text.str().find('\n', line) - line));
+  std::set<std::string> words;
+  for (std::string word; list >> word;) words.insert(word);
+  const auto has = [&](const char* word) { return words.count(word) > 0; };
+  EXPECT_EQ(machine_has(Isa::kAvx2), has("avx2") && has("fma") && has("f16c"));
+  EXPECT_EQ(machine_has(Isa::kAvx512), has("avx512_vnni"));
+  EXPECT_EQ(machine_has(Isa::kNeon), has("asimd"));
+  EXPECT_EQ(machine_has_dot_products(), has("asimddp"));
+  EXPECT_EQ(machine_has_matrix_products(), has("i8mm"));
 }
 
 TEST(Cores, AreThoseOfTheAffinityMask) {

@@ -67,11 +67,13 @@ TEST_P(Golden, LogitsAgreeToATenThousandthOfTheLargest) {
 
 std::vector<Case> golden_cases() {
   std::vector<Case> cases;
+  std::vector<Isa> isas = {Isa::kReference, Isa::kAvx2, Isa::kAvx512};
+  if (machine_has(Isa::kNeon)) isas = {Isa::kReference, Isa::kNeon};
   for (const char* folder : {"llama", "models"}) {
     for (const auto& entry : std::filesystem::directory_iterator(kFolder + folder)) {
       if (entry.path().extension() != ".json") continue;
       const std::string name = folder + ("/" + entry.path().stem().string());
-      for (const Isa isa : {Isa::kReference, Isa::kAvx2, Isa::kAvx512}) {
+      for (const Isa isa : isas) {
         cases.push_back({name, isa, {1}});
         cases.push_back({name, isa, {1, 1}});
       }

@@ -16,7 +16,7 @@ struct Case {
 
 std::vector<Case> cases() {
   std::vector<Case> all;
-  for (const Isa isa : {Isa::kReference, Isa::kAvx2, Isa::kAvx512, Isa::kAmx}) {
+  for (const Isa isa : {Isa::kReference, Isa::kAvx2, Isa::kAvx512, Isa::kAmx, Isa::kNeon}) {
     if (!choose_isa(isa_name(isa))) continue;
     for (uint32_t id = 0; id < 64; ++id) {
       const ElementTraits* traits = element_traits(id);

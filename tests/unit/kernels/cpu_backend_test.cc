@@ -228,7 +228,7 @@ TEST_P(BackendOn, SaysWhatItIsAndHolds) {
   EXPECT_GT(memory.activation_bytes, 0u);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, BackendOn, testing::ValuesIn(kAllIsas),
+INSTANTIATE_TEST_SUITE_P(All, BackendOn, testing::ValuesIn(built_isas()),
                          [](const auto& info) { return std::string(isa_name(info.param)); });
 
 // --- what it refuses ---

@@ -36,7 +36,7 @@ TEST(Dequantise, EqualsTheFixturesBitForBit) {
       dequantise(type, reinterpret_cast<const uint8_t*>(blocks->data()), 0, count, got.data());
       EXPECT_EQ(std::memcmp(got.data(), values->data(), values->size()), 0) << line.substr(0, 60);
       ++checked;
-      for (const Isa isa : kAllIsas) {  // and from the packed form, by row
+      for (const Isa isa : built_isas()) {  // and from the packed form, by row
         ThreadPool pool(1);
         const auto packed =
             pack_matrix(*kernels_for(isa), pool, source_of(type, 1, count, *blocks), {}, {});
@@ -68,7 +68,7 @@ TEST(Dequantise, EqualsLlamaCppBitForBit) {
                floats = golden(name_of(type) + ".floats");
     ASSERT_EQ(blocks.size(), kRows * row_bytes(type, kColumns));
     ASSERT_EQ(floats.size(), static_cast<size_t>(kRows * kColumns * 4));
-    for (const Isa isa : kAllIsas) {
+    for (const Isa isa : built_isas()) {
       ThreadPool pool(1);
       const auto packed =
           pack_matrix(*kernels_for(isa), pool, source_of(type, kRows, kColumns, blocks), {}, {});
@@ -109,7 +109,7 @@ TEST(Dequantise, PackedRowsOfCutsHoldTheSameBits) {
   const Cut cut = {{{2, 19}, {30, 37}}, {{96, 352}, {480, 512}}};
   for (const ElementType type : kAllTypes) {
     const auto bytes = random_tensor(type, 40, 512, 3);
-    for (const Isa isa : kAllIsas) {
+    for (const Isa isa : built_isas()) {
       ThreadPool pool(2);
       const KernelTable& table = *kernels_for(isa);
       const auto packed = pack_matrix(table, pool, source_of(type, 40, 512, bytes), cut, {24, 288});
@@ -167,7 +167,7 @@ TEST(SmallFloats, StoringHalvesIsTheSameOnEveryInstructionSet) {
   std::vector<float> values(1003);
   for (float& value : values)
     value = std::ldexp(random.symmetric(), static_cast<int>(random.below(50)) - 30);
-  for (const Isa isa : kAllIsas) {
+  for (const Isa isa : built_isas()) {
     if (!machine_has(isa)) GTEST_SKIP() << "NOT TESTED: this machine lacks " << isa_name(isa);
     std::vector<uint16_t> halves(values.size());
     kernels_for(isa)->store_f16(values.data(), static_cast<int64_t>(values.size()), halves.data());

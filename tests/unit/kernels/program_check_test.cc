@@ -149,7 +149,7 @@ TEST(Probe, MeasuresSomething) {
 }
 
 TEST(Kernels, ExistForEveryChoice) {
-  for (const char* name : {"", "reference", "avx2", "avx512", "amx"}) {
+  for (const char* name : {"", "reference", "avx2", "avx512", "amx", "neon"}) {
     const auto isa = choose_isa(name);
     EXPECT_TRUE(!isa || kernels_for(*isa) != nullptr) << name;
   }

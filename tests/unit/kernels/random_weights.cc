@@ -1,6 +1,10 @@
 #include "random_weights.h"
 
 #include <cstring>
+#include <fstream>
+#include <sstream>
+
+#include "base/bytes.h"
 
 namespace shoal::kernels_test {
 namespace {
@@ -250,6 +254,20 @@ Element element_at(ElementType type, const std::vector<std::byte>& bytes, int64_
       return q6_k(block, i);
   }
   return {0, 0};
+}
+
+std::string digest_of(const void* bytes, size_t count) {
+  return sha256({static_cast<const char*>(bytes), count}).substr(0, 16);
+}
+
+std::string kept_digest(const std::string& name) {
+  std::ifstream file(SHOAL_SOURCE_DIR "/tests/unit/kernels/fixtures/bits.txt");
+  for (std::string line; std::getline(file, line);) {
+    std::istringstream words(line);
+    std::string key, digest;
+    if (words >> key >> digest && key == name) return digest;
+  }
+  return "none is kept for " + name;
 }
 
 }  // namespace shoal::kernels_test

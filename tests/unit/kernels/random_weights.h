@@ -20,7 +20,20 @@ inline constexpr ElementType kAllTypes[] = {
     ElementType::kQ4_0,   ElementType::kQ4_1,  ElementType::kQ5_0, ElementType::kQ5_1,
     ElementType::kIQ4_NL, ElementType::kMXFP4, ElementType::kQ2_K, ElementType::kQ3_K,
     ElementType::kQ4_K,   ElementType::kQ5_K,  ElementType::kQ6_K, ElementType::kIQ4_XS};
-inline constexpr Isa kAllIsas[] = {Isa::kReference, Isa::kAvx2, Isa::kAvx512};
+inline constexpr Isa kAllIsas[] = {Isa::kReference, Isa::kAvx2, Isa::kAvx512, Isa::kNeon};
+// Those of this build's architecture, whether or not the machine has them.
+inline std::vector<Isa> built_isas() {
+  std::vector<Isa> isas;
+  for (const Isa isa : kAllIsas) {
+    if (kernels::kernels_for(isa) != nullptr) isas.push_back(isa);
+  }
+  return isas;
+}
+
+// What vector instructions compute is the same on every architecture, down to the bits:
+// fixtures/bits.txt keeps a digest of it, by name.
+std::string digest_of(const void* bytes, size_t count);
+std::string kept_digest(const std::string& name);
 
 inline std::string name_of(ElementType type) {
   return std::string(element_traits(type).name);

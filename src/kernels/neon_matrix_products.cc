@@ -1,0 +1,48 @@
+// The products of 64-bit ARM that multiplies two rows of eight bytes with two of the same in one
+// instruction: Neoverse V1 and N2, Cortex-A510 and later, Apple's M2 and later.
+#include "kernels/neon_products.h"
+#include "kernels/neon_vectors.h"
+#include "kernels/vector_products.h"
+
+namespace shoal::kernels {
+namespace {
+
+// Two rows of weights times the coarse and the fine codes of eight activations: even one row of
+// input fills the matrices.
+struct NeonMatrix : Neon {
+  struct ByteSums {
+    I rows01 = {}, rows23 = {};  // coarse and fine of one row, then of the other
+  };
+  static void add_products(ByteSums& sums, const Weights& w, const int8_t* codes) {
+    const int8x16_t x = vld1q_s8(codes);
+    sums.rows01 = vmmlaq_s32(sums.rows01, w.rows01, x);
+    sums.rows23 = vmmlaq_s32(sums.rows23, w.rows23, x);
+  }
+  static I sum_of(const ByteSums& sums, int32_t first) {
+    return steps(vuzp1q_s32(sums.rows01, sums.rows23), vuzp2q_s32(sums.rows01, sums.rows23), first);
+  }
+};
+
+}  // namespace
+
+Product neon_matrix_product(ElementType type) {
+  return vector_product<NeonMatrix>(type);
+}
+
+uint64_t neon_matrix_peak(int64_t rounds) {
+  int8x16_t a = vdupq_n_s8(3);
+  const int8x16_t b = vdupq_n_s8(-5);
+  int32x4_t sums[kNeonPeakChains];
+  for (int32x4_t& sum : sums) sum = vdupq_n_s32(0);
+  for (int64_t round = 0; round < rounds; ++round) {
+    for (int32x4_t& sum : sums) {
+      asm volatile("" : "+w"(a));  // the compiler must not see that the products are alike
+      sum = vmmlaq_s32(sum, a, b);
+    }
+  }
+  uint64_t total = 0;
+  for (const int32x4_t& sum : sums) total += static_cast<uint64_t>(vaddvq_s32(sum));
+  return total;
+}
+
+}  // namespace shoal::kernels
