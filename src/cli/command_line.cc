@@ -88,8 +88,7 @@ int usage_error(const CLI::App& app, const CLI::ParseError& error, int argc, cha
       }
     }
   }
-  if (deepest->get_subcommands().empty() &&
-      !deepest->get_subcommands([](const CLI::App*) { return true; }).empty()) {
+  if (deepest->get_subcommands().empty() && deepest->get_require_subcommand_min() > 0) {
     for (int i = 1; i < argc; ++i) {
       const std::string word = argv[i];
       if (word.starts_with("-") || word == deepest->get_name()) continue;
@@ -98,8 +97,10 @@ int usage_error(const CLI::App& app, const CLI::ParseError& error, int argc, cha
       break;
     }
   }
-  fmt::print(stderr, "shoal: {}\nTry `shoal {}--help`.\n", sentence,
-             deepest == &app ? "" : deepest->get_name() + " ");
+  std::string words;
+  for (const CLI::App* level = deepest; level != &app; level = level->get_parent())
+    words.insert(0, level->get_name() + " ");
+  fmt::print(stderr, "shoal: {}\nTry `shoal {}--help`.\n", sentence, words);
   return exit_code(ErrorCode::kInvalidArgument);
 }
 
@@ -131,6 +132,7 @@ struct Parsed {
   RunArguments run;
   PlanArguments plan;
   BenchArguments bench;
+  BenchLinksArguments bench_links;
   serve::ServeOptions serve;
   std::string model, file, text, code, node, memory;
   bool has_text = false, catalogue = false, card = false;
@@ -244,11 +246,20 @@ void add_run(CLI::App& app, Parsed& parsed) {
   run->add_option("--stop", parsed.run.stop, "End the answer at this text (repeatable)");
 }
 
+void add_bench_links(CLI::App& bench, BenchLinksArguments& arguments) {
+  CLI::App* command = bench.add_subcommand(
+      "links", "What frames between ranks cost over each kind of link, and between nodes");
+  command->add_option("--link", arguments.links,
+                      "Which, such as shm,tls,plain,emulated:1gbe or emulated:ALPHA_US,GBPS");
+  command->add_option("--sizes", arguments.sizes,
+                      "Of frames (default 16KiB,32KiB,64KiB,1MiB,2MiB)");
+}
+
 void add_bench(CLI::App& app, Parsed& parsed) {
   BenchArguments& bench = parsed.bench;
   CLI::App* command = app.add_subcommand(
       "bench", "How fast this machine computes a model, and how near to what it can do");
-  command->add_option("model", bench.model, "A model on disk, or the path of a GGUF")->required();
+  command->add_option("model", bench.model, "A model on disk, or the path of a GGUF");
   command->add_option("--prompt-tokens,-p", bench.prompt_tokens,
                       "Lengths of prompts, such as 128,512 (default 512)");
   command->add_option("--output-tokens", bench.output_tokens,
@@ -260,6 +271,13 @@ void add_bench(CLI::App& app, Parsed& parsed) {
   command->add_option("--repeat", bench.repeat, "Runs, of which the median counts (default 3)")
       ->check(CLI::Range(1, 1000));
   command->add_flag("--profile", bench.profile, "Show where the time goes, part by part");
+  add_bench_links(*command, parsed.bench_links);
+  // A model, or one of the words: not both, not neither.
+  command->callback([command, &bench] {
+    const bool word = !command->get_subcommands().empty();
+    if (word && !bench.model.empty()) throw CLI::ExtrasError({bench.model});
+    if (!word && bench.model.empty()) throw CLI::RequiredError("model");
+  });
 }
 
 void add_cluster(CLI::App& app, Parsed& parsed) {
@@ -341,7 +359,10 @@ int dispatch(const CLI::App& app, Parsed& parsed) {
   if (name == "stop") return stop_command(common, parsed.model);
   if (name == "nodes") return nodes_command(common);
   if (name == "status") return status_command(common);
-  if (name == "bench") return bench_command(common, parsed.bench);
+  if (name == "bench") {
+    if (command->got_subcommand("links")) return bench_links_command(common, parsed.bench_links);
+    return bench_command(common, parsed.bench);
+  }
   if (name == "perplexity") return perplexity_command(common, parsed.model, parsed.file);
   if (name == "tokenize") {
     const bool given = command->get_option("text")->count() > 0;

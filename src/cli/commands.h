@@ -55,6 +55,10 @@ struct BenchArguments {
   bool profile = false;
 };
 
+struct BenchLinksArguments {
+  std::optional<std::string> links, sizes;  // lists
+};
+
 int run_command_line(int argc, char** argv);
 
 int run_model(const Common& common, const RunArguments& arguments);
@@ -72,6 +76,7 @@ int perplexity_command(const Common& common, const std::string& model, const std
 int tokenize_command(const Common& common, const std::string& model,
                      std::optional<std::string> text);
 int bench_command(const Common& common, const BenchArguments& arguments);
+int bench_links_command(const Common& common, const BenchLinksArguments& arguments);
 int invite_command(const Common& common);
 int join_command(const Common& common, const std::string& code);
 int leave_command(const Common& common);

@@ -74,6 +74,11 @@ void NodeState::absorb(Peer& peer, const Hello& hello, bool hears_us) {
     peer.facts->id = id;
     peer.facts->name = hello.name;
     peer.state = hello.state;
+    const auto before = peer.links.find(identity.id);
+    const auto now = hello.links.find(identity.id);
+    const bool measured_anew =
+        now != hello.links.end() && (before == peer.links.end() || before->second != now->second);
+    if (measured_anew && !peer.link) peer.measured_at = Clock::now();
     peer.links = hello.links;
     peer.list_digest = hello.list_digest;
   }

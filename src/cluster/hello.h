@@ -15,6 +15,7 @@ namespace shoal::cluster {
 struct LinkMeasure {
   double round_trip_s = 0;
   double bytes_per_s = 0;
+  bool operator==(const LinkMeasure&) const = default;
 };
 
 struct Hello {

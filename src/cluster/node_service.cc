@@ -67,6 +67,7 @@ PeerView view_of(const NodeState& state, const Member& member) {
     view.link_round_trip_s = theirs->second.round_trip_s;
     view.link_bytes_per_s = theirs->second.bytes_per_s;
   }
+  if (view.link_round_trip_s > 0) view.link_age_s = seconds_since(peer.measured_at);
   if (const Membership::Peer* known = state.membership.find(member.id)) {
     view.status = known->status;
     view.incarnation = known->incarnation;
@@ -91,7 +92,8 @@ Json to_json(const PeerView& view) {
           {"state", view.state},
           {"heartbeat_s", view.heartbeat_s},
           {"link_round_trip_s", view.link_round_trip_s},
-          {"link_bytes_per_s", view.link_bytes_per_s}};
+          {"link_bytes_per_s", view.link_bytes_per_s},
+          {"link_age_s", view.link_age_s}};
 }
 
 NodeState::NodeState(asio::io_context& io, NodeServiceOptions with, Identity who, MemberStore where,

@@ -64,6 +64,7 @@ struct PeerView {
   double heartbeat_s = 0;        // median time of a heartbeat and its answer
   double link_round_trip_s = 0;  // of a data link; 0: not measured yet
   double link_bytes_per_s = 0;
+  double link_age_s = 0;  // since it was measured, or heard of
 };
 Json to_json(const PeerView& view);
 

@@ -40,6 +40,7 @@ struct Peer {
   std::map<std::string, LinkMeasure> links;
   std::string list_digest;
   std::optional<LinkMeasure> link;  // measured by this node
+  Clock::time_point measured_at{};  // when this node measured, or first heard what the peer had
   Clock::time_point next_probe{};
 };
 

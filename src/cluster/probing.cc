@@ -78,6 +78,7 @@ asio::awaitable<void> NodeState::probe(std::shared_ptr<NodeState> self,
         }
         const bool first = !peer->link.has_value();
         peer->link = *measure;
+        peer->measured_at = Clock::now();
         peer->next_probe = Clock::now() + kAgain;
         if (first) {
           log::info("the link to {}: {} there and back, {}/s", state->name_of(peer->id),

@@ -159,7 +159,10 @@ Json Routes::nodes() const {
                  {"state", std::string(cluster::peer_status_name(peer.status))},
                  {"address", peer.address}};
     if (peer.facts.read_bytes_per_s > 0) node["facts"] = to_json(peer.facts);
-    if (peer.link_round_trip_s > 0) node["round_trip_s"] = peer.link_round_trip_s;
+    if (peer.link_round_trip_s > 0) {
+      node["round_trip_s"] = peer.link_round_trip_s;
+      node["link_age_s"] = peer.link_age_s;
+    }
     if (peer.link_bytes_per_s > 0) node["bytes_per_s"] = peer.link_bytes_per_s;
     if (!peer.reason.empty()) node["reason"] = peer.reason;
     list.push_back(std::move(node));

@@ -53,6 +53,24 @@ class Bench(WithNodes):
                 self.assertEqual(got, code, sentence)
                 self.assertIn(said, sentence)
 
+    def test_links(self):
+        home = self.scratch / "home"
+        words = ("bench", "links", "--link", "shm,tcp,emulated:300,1", "--sizes", "4KiB,64KiB")
+        report = json.loads(shoal(*words, "--json", home=home, timeout=120))
+        self.assertEqual([(r["link"], r["mode"], r["bytes"]) for r in report["results"]],
+                         [(link, mode, size) for size in (4096, 65536)
+                          for link, mode in (("shm", "plain"), ("tcp", "tls"), ("tcp", "plain"), ("emulated:300,1", "plain"))])
+        for row in report["results"]:
+            self.assertGreater(row["bytes_per_s"], 0)
+            self.assertGreaterEqual(row["exchange_p99_s"], row["exchange_p50_s"])
+            self.assertGreater(row["exchange_p50_s"], 300e-6 if row["link"].startswith("emulated") else 0)
+        self.assertLessEqual(max(map(len, shoal(*words, "--quiet", home=home, timeout=120).splitlines())), 80)
+        for words, said in ((("--link", "rope"), "'rope'"), (("--sizes", "0"), "--sizes 0"), (("--link", "emulated:70"), "ALPHA_US"), (("extra",), "extra")):
+            with self.subTest(words):
+                got, sentence = refused(self, "bench", "links", *words, home=home)
+                self.assertEqual(got, 2, sentence)
+                self.assertIn(said, sentence)
+
     def test_what_does_not_fit_is_refused_before_it_is_loaded(self):
         if os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") > 94_000_000_000:  # of cache, which is what these counts come to
             self.skipTest("this machine could hold it")
