@@ -1,8 +1,6 @@
 #include "transport/verbs_link.h"
 
-#include <fcntl.h>
 #include <sys/epoll.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -15,58 +13,34 @@
 namespace shoal {
 namespace {
 
-// A caller spins for about 50 us before it sleeps (complete()); a link that nothing moves asks the
-// card for a signal within that time, and not before: a signal is an interrupt.
-constexpr auto kArmAfter = std::chrono::microseconds(25);
-// Where the library has no signals: how long nothing happens before a wait naps, and for how long.
-constexpr auto kNapAfter = std::chrono::microseconds(500);
-constexpr auto kNap = std::chrono::microseconds(50);
-// Looking at the control link is a system call.
-constexpr auto kLookEvery = std::chrono::microseconds(500);
+// Where the library has no signals, a wait looks again after so long, of which drive() sleeps half.
+constexpr auto kNap = std::chrono::microseconds(200);
 // What the peer sent before it ended may still be in the card when its farewell arrives.
 constexpr auto kAfterFarewell = std::chrono::milliseconds(5);
 // A link that ends in order waits so long for the card to send what it has been given.
 constexpr auto kLeaveWithin = std::chrono::milliseconds(500);
 constexpr size_t kFirstGrowth = 1 << 20;  // as in tcp_link.cc: a length alone earns no memory
 
-// Two descriptors that a caller may sleep on: one is ready when the card signals or the control
-// link has something to say, the other always, for a wait that must not sleep yet.
-class Sleeper {
- public:
-  static Result<Sleeper> make(int channel, int control) {
-    Sleeper sleeper;
-    std::array<int, 2> ends{};
-    if (::pipe2(ends.data(), O_CLOEXEC) != 0) return system_error("cannot make", "a pipe");
-    sleeper.awake_ = UniqueFd(ends[0]);
-    sleeper.other_end_ = UniqueFd(ends[1]);
-    const char byte = 0;
-    if (::write(ends[1], &byte, 1) != 1) return system_error("cannot write to", "a pipe");
-    sleeper.asleep_ = UniqueFd(::epoll_create1(EPOLL_CLOEXEC));
-    if (!sleeper.asleep_) return system_error("cannot make", "an epoll set");
-    for (const int descriptor : {channel, control}) {
-      epoll_event readable{.events = EPOLLIN | EPOLLRDHUP, .data = {}};
-      if (descriptor >= 0 &&
-          ::epoll_ctl(sleeper.asleep_.get(), EPOLL_CTL_ADD, descriptor, &readable) != 0)
-        return system_error("cannot watch", "a link");
-    }
-    return sleeper;
+// One descriptor to sleep on: readable when the card signals or the control link has something to
+// say.
+Result<UniqueFd> watch_both(int channel, int control) {
+  UniqueFd both(::epoll_create1(EPOLL_CLOEXEC));
+  if (!both) return system_error("cannot make", "an epoll set");
+  for (const int descriptor : {channel, control}) {
+    epoll_event readable{.events = EPOLLIN | EPOLLRDHUP, .data = {}};
+    if (descriptor >= 0 && ::epoll_ctl(both.get(), EPOLL_CTL_ADD, descriptor, &readable) != 0)
+      return system_error("cannot watch", "a link");
   }
-  int asleep() const { return asleep_.get(); }
-  int awake() const { return awake_.get(); }
-
- private:
-  UniqueFd asleep_;
-  UniqueFd awake_;
-  UniqueFd other_end_;
-};
+  return both;
+}
 
 class VerbsLink final : public Link {
  public:
-  VerbsLink(std::unique_ptr<VerbsEndpoint> endpoint, std::unique_ptr<Link> control, Sleeper sleeper,
+  VerbsLink(std::unique_ptr<VerbsEndpoint> endpoint, std::unique_ptr<Link> control, UniqueFd watch,
             const VerbsHello& peer)
       : endpoint_(std::move(endpoint)),
         control_(std::move(control)),
-        sleeper_(std::move(sleeper)),
+        watch_(std::move(watch)),
         peer_(control_->peer()),
         slabs_(endpoint_->slabs()),
         peer_slabs_(peer.receives),
@@ -109,6 +83,9 @@ class VerbsLink final : public Link {
   bool sending() const override { return out_.active; }
   bool receiving() const override { return in_.active; }
   Interest interest() const override;
+  bool before_sleep() override;
+  void after_sleep() override;
+  Status check_peer() override;
   std::unexpected<Error> overdue() override;
   std::unexpected<Error> reset_by_peer() override;
   void abandon(Error why) override {
@@ -141,7 +118,7 @@ class VerbsLink final : public Link {
     return complete({&self, 1}, deadline);
   }
   std::unexpected<Error> by_the_card(const Error& error);
-  Status check_idle(bool busy);
+  Status check_idle(bool busy) const;
   std::unexpected<Error> end_with(Error error);
   Result<bool> move();
   Result<bool> take_completions();
@@ -153,8 +130,7 @@ class VerbsLink final : public Link {
   Result<bool> send_pieces();
   Status send_piece(PieceKind kind, uint32_t frame_bytes, std::span<const std::byte> payload);
   Status grant();
-  Result<bool> rest();
-  Status look_at_control(Clock::time_point now);
+  Status look_at_control();
 
   bool idle() const { return !out_.active && !in_.active; }
   // Numbers wrap; their differences do not.
@@ -164,7 +140,7 @@ class VerbsLink final : public Link {
   std::unique_ptr<VerbsEndpoint> endpoint_;  // empty once the link has failed, like control_
   std::unique_ptr<Link> control_;
   Bytes control_frame_;
-  Sleeper sleeper_;
+  UniqueFd watch_;
   std::string peer_;
   std::optional<Error> error_;
 
@@ -185,10 +161,8 @@ class VerbsLink final : public Link {
   Incoming in_;
   LinkCounters counters_;
 
-  bool armed_ = false;
-  bool still_ = false;  // nothing has moved since still_since_
-  Clock::time_point still_since_;
-  Clock::time_point look_at_ = Clock::time_point::min();
+  bool armed_ = false;             // the card will signal
+  bool look_ = false;              // there was a sleep: perhaps because of the control link
   std::optional<Error> farewell_;  // what the control link ended with, and since when
   Clock::time_point farewell_at_;
 };
@@ -224,10 +198,9 @@ VerbsLink::~VerbsLink() {
   }
 }
 
-Status VerbsLink::check_idle(bool busy) {
+Status VerbsLink::check_idle(bool busy) const {
   if (error_) return std::unexpected(*error_);
   SHOAL_CHECK(!busy);
-  still_ = false;
   return {};
 }
 
@@ -260,10 +233,11 @@ Status VerbsLink::begin_receive_exactly(std::span<std::byte> frame) {
 
 Result<Link::Progress> VerbsLink::advance() {
   if (error_) return std::unexpected(*error_);
-  auto moved = move();
-  if (moved && !*moved && !idle()) moved = rest();
-  if (!moved) return end_with(std::move(moved).error());
-  if (*moved) still_ = false;
+  const auto moved = move();
+  if (!moved) return end_with(moved.error());
+  if (!*moved && !idle() && (look_ || farewell_)) {
+    if (const auto looked = look_at_control(); !looked) return end_with(looked.error());
+  }
   return Progress{idle(), *moved};
 }
 
@@ -420,41 +394,14 @@ Status VerbsLink::grant() {
   return send_piece(PieceKind::kGrant, 0, {});
 }
 
-// Nothing moved. Prepares for a caller that will sleep, and looks whether the peer is still there.
-Result<bool> VerbsLink::rest() {
+// A system call, so only after a sleep: whoever waits for a peer that has gone sleeps soon.
+Status VerbsLink::look_at_control() {
+  look_ = false;
   const auto now = Clock::now();
-  if (!still_) {
-    still_ = true;
-    still_since_ = now;
-  }
-  if (now - still_since_ < kArmAfter) return false;
-  if (endpoint_->channel_descriptor() < 0) {
-    if (now - still_since_ >= kNapAfter) std::this_thread::sleep_for(kNap);
-  } else {
-    if (armed_) {
-      const auto signalled = endpoint_->disarmed();
-      if (!signalled) return by_the_card(signalled.error());
-      if (*signalled) armed_ = false;
-    }
-    if (!armed_) {
-      if (const auto asked = endpoint_->arm(); !asked) return by_the_card(asked.error());
-      armed_ = true;
-      // What was completed before the card was asked gives no signal.
-      SHOAL_ASSIGN(const bool moved, move());
-      if (moved) return true;
-    }
-  }
-  SHOAL_TRY(look_at_control(now));
-  return false;
-}
-
-Status VerbsLink::look_at_control(Clock::time_point now) {
   if (farewell_) {
     if (now - farewell_at_ >= kAfterFarewell) return std::unexpected(*farewell_);
     return {};
   }
-  if (now < look_at_) return {};
-  look_at_ = now + kLookEvery;
   const auto looked = control_->advance();
   if (!looked) {
     farewell_ = looked.error();
@@ -465,13 +412,43 @@ Status VerbsLink::look_at_control(Clock::time_point now) {
   return {};
 }
 
-// Until the card was asked for a signal, nobody must sleep on one. With the control link gone, its
-// descriptor is out of the set by itself.
+// With nothing under way only a reset is of interest, and that the socket itself shows best.
 Link::Interest VerbsLink::interest() const {
   if (error_) return {-1, false, false};
   if (idle()) return {control_->interest().descriptor, false, false};
-  const bool may_sleep = armed_ && !farewell_;
-  return {may_sleep ? sleeper_.asleep() : sleeper_.awake(), true, false};
+  Interest interest{watch_.get(), true, false};
+  if (endpoint_->channel_descriptor() < 0) interest.wake_at = Clock::now() + kNap;
+  if (farewell_) interest.wake_at = std::min(interest.wake_at, farewell_at_ + kAfterFarewell);
+  return interest;
+}
+
+bool VerbsLink::before_sleep() {
+  if (error_ || idle() || armed_ || endpoint_->channel_descriptor() < 0) return true;
+  if (const auto asked = endpoint_->arm(); !asked) {
+    (void)end_with(by_the_card(asked.error()).error());
+    return false;
+  }
+  armed_ = true;
+  // What was completed before the card was asked gives no signal.
+  const auto progress = advance();
+  return progress && !progress->moved;
+}
+
+void VerbsLink::after_sleep() {
+  look_ = true;
+  if (error_ || !armed_) return;
+  const auto signalled = endpoint_->disarmed();
+  if (!signalled) {
+    (void)end_with(by_the_card(signalled.error()).error());
+  } else if (*signalled) {
+    armed_ = false;
+  }
+}
+
+Status VerbsLink::check_peer() {
+  if (error_) return std::unexpected(*error_);
+  if (const auto checked = control_->check_peer(); !checked) return end_with(checked.error());
+  return {};
 }
 
 std::unexpected<Error> VerbsLink::overdue() {
@@ -543,10 +520,10 @@ Result<std::unique_ptr<Link>> make_verbs_link(std::unique_ptr<Link> control, Ver
         connected.error().within(fmt::format("the RDMA link to {}", control->peer())));
   }
   SHOAL_TRY(exchange_ready(*control, deadline));
-  SHOAL_ASSIGN(auto sleeper,
-               Sleeper::make((*endpoint)->channel_descriptor(), control->interest().descriptor));
+  SHOAL_ASSIGN(auto watch,
+               watch_both((*endpoint)->channel_descriptor(), control->interest().descriptor));
   auto link = std::make_unique<VerbsLink>(std::move(*endpoint), std::move(control),
-                                          std::move(sleeper), theirs);
+                                          std::move(watch), theirs);
   SHOAL_TRY(link->start());
   return link;
 }
