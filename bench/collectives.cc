@@ -1,6 +1,7 @@
 // All-reduce between ranks that are threads of this process, linked over loopback, through shared
-// memory, or as if by another link. Medians of each call's time on rank 0.
-//   bench_collectives [RANKS] [plain|tls|shm|emulated:LINK]
+// memory, or as if by another link. Medians of each call's time on rank 0; `bytes` are those of the
+// numbers as f32, whatever they travel as.
+//   bench_collectives [RANKS] [plain|tls|shm|emulated:LINK] [f32|bf16|int8] [direct|scatter|cost]
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -75,9 +76,15 @@ std::vector<Group> link_up(size_t ranks, std::string_view kind) {
   return groups;
 }
 
+ReduceRoute route_named(std::string_view name) {
+  if (name == "direct") return ReduceRoute::kDirect;
+  return name == "scatter" ? ReduceRoute::kScatter : ReduceRoute::kByCost;
+}
+
 void run_rank(Group& group, size_t bytes, int rounds, std::vector<double>& times_us) {
   std::vector<float> values(bytes / sizeof(float));
   for (int i = 0; i < kWarmups + rounds; ++i) {
+    std::ranges::fill(values, 1.5f);  // sums of sums would leave the numbers that are
     const auto start = Clock::now();
     if (auto done = group.all_reduce(values, soon()); !done) stop(done.error());
     if (i >= kWarmups && group.rank() == 0) times_us.push_back(seconds_since(start) * 1e6);
@@ -89,14 +96,21 @@ void run_rank(Group& group, size_t bytes, int rounds, std::vector<double>& times
 int main(int argc, char** argv) {
   const size_t ranks = argc > 1 ? std::strtoul(argv[1], nullptr, 10) : 2;
   const std::string_view kind = argc > 2 ? argv[2] : "plain";
+  const Payload payload = must(payload_named(argc > 3 ? argv[3] : "f32"));
+  const std::string_view route = argc > 4 ? argv[4] : "cost";
   if (ranks < 2 || ranks > 64) {
     std::fprintf(stderr, "RANKS is 2 to 64\n");
     return 2;
   }
   std::vector<Group> groups = link_up(ranks, kind);
   const std::vector<int> cores = usable_cores();
-  std::printf("%zu ranks, %s, %zu cores\n%10s %10s %10s\n", ranks, kind.data(), cores.size(),
-              "bytes", "p50_us", "p99_us");
+  for (Group& group : groups) {
+    group.set_payload(payload);
+    group.set_reduce_route(route_named(route));
+  }
+  std::printf("%zu ranks, %s, %s, %s, %zu cores\n%10s %10s %10s\n", ranks, kind.data(),
+              payload_name(payload).data(), route.data(), cores.size(), "bytes", "p50_us",
+              "p99_us");
   for (size_t bytes = 2 << 10; bytes <= 1 << 20; bytes *= 2) {
     std::vector<double> times_us;
     std::vector<std::thread> threads;

@@ -91,15 +91,18 @@ std::vector<uint32_t> bits_of(const std::vector<float>& values) {
 }
 
 // Links are made once per number of ranks; what a property leaves set, the next one sets anew.
-std::vector<Group>& groups_of(int ranks) {
-  static std::map<int, std::vector<Group>> made;
-  auto [at, is_new] = made.try_emplace(ranks);
-  if (is_new) at->second = make_groups(ranks, LinkMode::kPlain);
+std::vector<Group>& groups_of(int ranks, bool shared_memory) {
+  static std::map<std::pair<int, bool>, std::vector<Group>> made;
+  auto [at, is_new] = made.try_emplace({ranks, shared_memory});
+  if (is_new) {
+    at->second = shared_memory ? make_shm_groups(ranks) : make_groups(ranks, LinkMode::kPlain);
+  }
   return at->second;
 }
 
 struct Settings {
   int ranks;
+  bool shared_memory;
   int first;  // of those that add
   int count;
   Payload payload;
@@ -114,6 +117,7 @@ struct Settings {
 Settings some_settings() {
   Settings s;
   s.ranks = *rc::gen::element(1, 2, 3, 4, 5, 6, 7, 8, 9, 16);
+  s.shared_memory = *rc::gen::arbitrary<bool>();
   const bool all = *rc::gen::arbitrary<bool>();
   s.first = all ? 0 : *rc::gen::inRange(0, s.ranks);
   s.count = all ? s.ranks : *rc::gen::inRange(1, s.ranks - s.first + 1);
@@ -150,7 +154,7 @@ std::vector<float> reference(const Settings& s) {
 RC_GTEST_PROP(Collectives, SumsAreTheReferencesOnEveryRankAndBitEqual, ()) {
   const Settings s = some_settings();
   RC_CLASSIFY(s.payload != Payload::kF32, "rounded");
-  std::vector<Group>& groups = groups_of(s.ranks);
+  std::vector<Group>& groups = groups_of(s.ranks, s.shared_memory);
   std::vector<std::vector<float>> results(static_cast<size_t>(s.ranks));
   std::vector<std::string> problems(static_cast<size_t>(s.ranks));
   on_every_rank(groups, [&](Group& group) {

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include <functional>
+#include <optional>
 
 #include "ranks.h"
 
@@ -98,7 +99,7 @@ std::vector<Operation> operations() {
 
 struct Case {
   int ranks;
-  LinkMode mode;
+  std::optional<LinkMode> mode;  // none: shared memory
   Operation operation;
 };
 
@@ -109,13 +110,18 @@ std::vector<Case> cases() {
   for (const Operation& operation : operations()) {
     for (const int ranks : {2, 3, 5}) all.push_back({ranks, LinkMode::kPlain, operation});
     all.push_back({3, LinkMode::kTls, operation});
+    all.push_back({3, std::nullopt, operation});
   }
   return all;
 }
 
 std::string name_of(const ::testing::TestParamInfo<Case>& info) {
   return fmt::format("{}_{}ranks_{}", info.param.operation.name, info.param.ranks,
-                     link_mode_name(info.param.mode));
+                     info.param.mode ? link_mode_name(*info.param.mode) : "shm");
+}
+
+std::vector<Group> groups_of(const Case& test) {
+  return test.mode ? make_groups(test.ranks, *test.mode) : make_shm_groups(test.ranks);
 }
 INSTANTIATE_TEST_SUITE_P(Operations, FailureTest, ::testing::ValuesIn(cases()), name_of);
 
@@ -137,7 +143,7 @@ void expect_the_same_error_ever_after(Group& group, const Error& error) {
 }
 
 TEST_P(FailureTest, ARankThatEndsIsAnErrorOnEveryOther) {
-  std::vector<Group> groups = make_groups(GetParam().ranks, GetParam().mode);
+  std::vector<Group> groups = groups_of(GetParam());
   on_every_rank(groups, [](Group& group) {
     if (group.rank() == group.size() - 1) {
       const Group ends = std::move(group);
@@ -154,7 +160,7 @@ TEST_P(FailureTest, ARankThatEndsIsAnErrorOnEveryOther) {
 // Its links stay open, as those of a stopped process do. Rank 0 is the least patient: its giving up
 // must end the wait of the others, long before their own deadline.
 TEST_P(FailureTest, ASilentRankIsAnErrorOnEveryOtherAtTheDeadline) {
-  std::vector<Group> groups = make_groups(GetParam().ranks, GetParam().mode);
+  std::vector<Group> groups = groups_of(GetParam());
   on_every_rank(groups, [](Group& group) {
     const int last = group.size() - 1;
     if (group.rank() == last) return;
@@ -172,7 +178,7 @@ TEST_P(FailureTest, ASilentRankIsAnErrorOnEveryOtherAtTheDeadline) {
 
 // The last rank goes to a sum of another length instead.
 TEST_P(FailureTest, ARankThatDoesSomethingElseIsAnErrorOnAll) {
-  std::vector<Group> groups = make_groups(GetParam().ranks, GetParam().mode);
+  std::vector<Group> groups = groups_of(GetParam());
   on_every_rank(groups, [](Group& group) {
     const bool strays = group.rank() == group.size() - 1;
     Status wrong =

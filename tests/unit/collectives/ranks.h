@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "collectives/group.h"
+#include "transport/shm.h"
 
 namespace shoal {
 
@@ -46,6 +47,26 @@ inline std::vector<Group> make_groups(int ranks, LinkMode mode) {
   LinkTable links = link_up(ranks, mode);
   std::vector<Group> groups;
   for (int r = 0; r < ranks; ++r) groups.emplace_back(r, std::move(links[static_cast<size_t>(r)]));
+  return groups;
+}
+
+// The same through shared memory, in small rings, so that frames wrap and wait.
+inline std::vector<Group> make_shm_groups(int ranks) {
+  constexpr size_t kRingBytes = 64 << 10;
+  const auto count = static_cast<size_t>(ranks);
+  LinkTable links(count);
+  for (auto& row : links) row.resize(count);
+  for (size_t a = 0; a < count; ++a) {
+    for (size_t b = a + 1; b < count; ++b) {
+      auto pair =
+          connected_shm_pair(fmt::format("rank {}", b), fmt::format("rank {}", a), kRingBytes);
+      EXPECT_TRUE(pair) << pair.error().message;
+      links[a][b] = std::move(pair->first);
+      links[b][a] = std::move(pair->second);
+    }
+  }
+  std::vector<Group> groups;
+  for (size_t r = 0; r < count; ++r) groups.emplace_back(static_cast<int>(r), std::move(links[r]));
   return groups;
 }
 
