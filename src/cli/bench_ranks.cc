@@ -6,18 +6,11 @@
 #include "base/file.h"
 #include "base/units.h"
 #include "gguf/gguf.h"
-#include "placement/cost.h"
 
 namespace shoal::cli {
 namespace {
 
 constexpr int kMostRanks = 16;
-
-double median(std::vector<double> values) {
-  std::ranges::sort(values);
-  const size_t middle = values.size() / 2;
-  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
-}
 
 // How many ranks each stage has.
 std::vector<int> stage_sizes(RankMode mode, int ranks) {
@@ -48,6 +41,17 @@ Status check(const BenchRanksOptions& options, const ModelCard& card) {
   }
   if (!options.rate.empty() && !options.netns)
     return fail(ErrorCode::kInvalidArgument, "--rate limits the links of --netns; give both");
+  if (options.only_rank) {
+    if (options.link.emulated.empty()) {
+      return fail(ErrorCode::kInvalidArgument,
+                  "--only-rank imagines the other ranks behind an emulated link; name one, such as "
+                  "--link emulated:10gbe");
+    }
+    if (options.netns) {
+      return fail(ErrorCode::kInvalidArgument,
+                  "--only-rank runs in this process; --netns is for all ranks");
+    }
+  }
   const int64_t longest = std::max(options.prompt_tokens, options.context + options.output_tokens);
   if (longest > card.context_length) {
     return fail(ErrorCode::kInvalidArgument,
@@ -171,9 +175,9 @@ class Turns {
     }
     for (auto& [group, speed] : groups_) {
       speed->prefill_tokens_per_s =
-          static_cast<double>(options_.prompt_tokens) / median(speed->prefill_s_of_runs);
+          static_cast<double>(options_.prompt_tokens) / median_of_runs(speed->prefill_s_of_runs);
       speed->decode_tokens_per_s = static_cast<double>(options_.batch * options_.output_tokens) /
-                                   median(speed->decode_s_of_runs);
+                                   median_of_runs(speed->decode_s_of_runs);
     }
     groups_.clear();
     return {};
@@ -299,13 +303,7 @@ class BenchRanks {
   }
 
   void add_report(size_t rank, const ShardStats& stats) {
-    RankReport& report = report_.rank_reports.emplace_back();
-    report.planned = report_.plan.ranks[rank];
-    report.stats = stats;
-    const auto steps = static_cast<double>(std::max<uint64_t>(1, stats.decode_steps));
-    report.decode_compute_s = stats.decode_compute_s / steps;
-    report.decode_wait_s = stats.decode_wait_s / steps;
-    report.decode_bytes_sent = static_cast<double>(stats.decode_bytes_sent) / steps;
+    report_.rank_reports.push_back(rank_report(report_.plan, static_cast<int>(rank), stats));
   }
 
   const BenchRanksOptions& options_;
@@ -316,6 +314,50 @@ class BenchRanks {
 };
 
 }  // namespace
+
+double median_of_runs(std::vector<double> seconds) {
+  std::ranges::sort(seconds);
+  const size_t middle = seconds.size() / 2;
+  return seconds.size() % 2 == 1 ? seconds[middle] : (seconds[middle - 1] + seconds[middle]) / 2;
+}
+
+RankReport rank_report(const Plan& plan, int rank, const ShardStats& stats) {
+  RankReport report;
+  report.rank = rank;
+  report.planned = plan.ranks[static_cast<size_t>(rank)];
+  report.stats = stats;
+  const auto steps = static_cast<double>(std::max<uint64_t>(1, stats.decode_steps));
+  report.decode_compute_s = stats.decode_compute_s / steps;
+  report.decode_wait_s = stats.decode_wait_s / steps;
+  report.decode_bytes_sent = static_cast<double>(stats.decode_bytes_sent) / steps;
+  return report;
+}
+
+placement::Prediction predict_alike(const BenchRanksReport& report, const NodeFacts& node,
+                                    const LinkModel& link) {
+  const placement::GroupLink between{link.latency_s, link.bytes_per_s};
+  std::vector<placement::Stage> stages;
+  for (const PlannedRank& rank : report.plan.ranks) {
+    if (static_cast<size_t>(rank.stage) == stages.size()) {
+      placement::Stage& stage = stages.emplace_back();
+      stage.card =
+          rank.cut.layers.size() > 0 ? card_of_layers(report.model, rank.cut.layers) : report.model;
+    }
+    stages.back().nodes.push_back(&node);
+    stages.back().cuts.push_back(rank.cut);
+    stages.back().cuts.back().layers = {};
+  }
+  for (size_t at = 0; at < stages.size(); ++at) {
+    placement::Stage& stage = stages[at];
+    if (stage.nodes.size() > 1) stage.among = between;
+    if (stages.size() == 1) continue;
+    stage.onward = between;
+    if (at + 1 == stages.size()) continue;
+    const size_t next = stages[at + 1].nodes.size();
+    stage.onward_copies = static_cast<double>((next + stage.nodes.size() - 1) / stage.nodes.size());
+  }
+  return placement::predict(stages, report.plan.kv_type, report.plan.payload, report.batch);
+}
 
 Result<RankMode> rank_mode_named(std::string_view name) {
   if (name == "tensor") return RankMode::kTensor;
@@ -353,7 +395,12 @@ Result<BenchRanksReport> bench_ranks(const BenchRanksOptions& options,
   report.batch = options.batch;
   report.context = options.context;
   report.repeat = options.repeat;
-  SHOAL_TRY(BenchRanks(options, progress, report).run());
+  report.only_rank = options.only_rank;
+  if (options.only_rank) {
+    SHOAL_TRY(bench_only_rank(options, progress, report));
+  } else {
+    SHOAL_TRY(BenchRanks(options, progress, report).run());
+  }
   return report;
 }
 

@@ -13,7 +13,9 @@
 #include "base/json.h"
 #include "base/result.h"
 #include "cli/rank_group.h"
+#include "placement/cost.h"
 #include "placement/placement.h"
+#include "transport/link_model.h"
 
 namespace shoal::cli {
 
@@ -31,8 +33,9 @@ struct BenchRanksOptions {
   Payload payload = Payload::kF32;
   bool pin = false;
   bool netns = false;
-  std::string rate;    // of each rank's link in its namespace, for tc
-  bool alone = false;  // measure the ranks only, not what they are compared with
+  std::string rate;              // of each rank's link in its namespace, for tc
+  bool alone = false;            // measure the ranks only, not what they are compared with
+  std::optional<int> only_rank;  // run this one, the others imagined behind an emulated link
   int64_t prompt_tokens = 512;
   int64_t output_tokens = 64;
   int64_t batch = 1;
@@ -52,6 +55,7 @@ struct GroupSpeed {
 };
 
 struct RankReport {
+  int rank = 0;
   PlannedRank planned;
   ShardStats stats;
   double decode_compute_s = 0;  // of a step of generated rows, on average
@@ -69,14 +73,25 @@ struct BenchRanksReport {
   int threads = 0;
   Isa isa = Isa::kReference;
   int64_t prompt_tokens = 0, output_tokens = 0, batch = 0, context = 0, repeat = 0;
+  std::optional<int> only_rank;
   GroupSpeed ranks;
-  std::optional<GroupSpeed> one_rank;   // a single rank, on the cores of one
-  std::optional<GroupSpeed> all_cores;  // a single process, on the cores of all
+  std::optional<placement::Prediction> predicted;  // where the links are emulated
+  std::optional<GroupSpeed> one_rank;              // a single rank, on the cores of one
+  std::optional<GroupSpeed> all_cores;             // a single process, on the cores of all
   std::vector<RankReport> rank_reports;
 };
 
+double median_of_runs(std::vector<double> seconds);
+RankReport rank_report(const Plan& plan, int rank, const ShardStats& stats);
+// What the cost model says of the report's plan where all nodes and links are alike.
+placement::Prediction predict_alike(const BenchRanksReport& report, const NodeFacts& node,
+                                    const LinkModel& link);
+
 Result<BenchRanksReport> bench_ranks(const BenchRanksOptions& options,
                                      const RankGroup::Progress& progress);
+// Fills in what one rank of the report's plan reaches, in this process.
+Status bench_only_rank(const BenchRanksOptions& options, const RankGroup::Progress& progress,
+                       BenchRanksReport& report);
 std::string to_text(const BenchRanksReport& report);
 Json to_json(const BenchRanksReport& report);
 

@@ -35,10 +35,18 @@ std::string speed_row(std::string_view name, const GroupSpeed& speed, const Grou
 
 std::string speed_table(const BenchRanksReport& report) {
   std::string text = fmt::format("{:<22} {:>12} {:>12} {:>12} {:>12}\n", "tokens per second",
-                                 "prefill", "decode", "ranks gain", "ranks gain");
-  text +=
-      fmt::format("{:<22} {:>12.1f} {:>12.2f}\n", fmt::format("{} ranks", report.plan.ranks.size()),
-                  report.ranks.prefill_tokens_per_s, report.ranks.decode_tokens_per_s);
+                                 "prefill", "decode", "gained", "gained");
+  const std::string measured =
+      report.only_rank
+          ? fmt::format("rank {} of {}, alone", *report.only_rank, report.plan.ranks.size())
+          : fmt::format("{} ranks", report.plan.ranks.size());
+  text += fmt::format("{:<22} {:>12.1f} {:>12.2f}\n", measured, report.ranks.prefill_tokens_per_s,
+                      report.ranks.decode_tokens_per_s);
+  if (report.predicted) {
+    text +=
+        fmt::format("{:<22} {:>12.1f} {:>12.2f}\n", "predicted",
+                    report.predicted->prefill_tokens_per_s, report.predicted->decode_tokens_per_s);
+  }
   const std::string cores =
       report.threads == 1 ? "one core" : fmt::format("{} cores", report.threads);
   if (report.one_rank) text += speed_row("one rank on " + cores, *report.one_rank, report.ranks);
@@ -53,9 +61,8 @@ std::string rank_table(const BenchRanksReport& report) {
   constexpr auto kRow = "{:>4} {:>5} {:>7} {:>6} {:>10} {:>9} {:>9} {:>9} {:>12}\n";
   std::string text = fmt::format(kRow, "rank", "stage", "layers", "share", "weights", "compute",
                                  "wait", "sent", "memory peak");
-  for (size_t rank = 0; rank < report.rank_reports.size(); ++rank) {
-    const RankReport& one = report.rank_reports[rank];
-    text += fmt::format(kRow, rank, one.planned.stage, layers_of_rank(report, one.planned),
+  for (const RankReport& one : report.rank_reports) {
+    text += fmt::format(kRow, one.rank, one.planned.stage, layers_of_rank(report, one.planned),
                         fmt::format("{:.0f}%", 100 * one.planned.share),
                         format_bytes(one.stats.weight_bytes), format_duration(one.decode_compute_s),
                         format_duration(one.decode_wait_s),
@@ -75,7 +82,7 @@ Json speed_json(const GroupSpeed& speed) {
 Json rank_json(const BenchRanksReport& report, size_t rank) {
   const RankReport& one = report.rank_reports[rank];
   const Range layers = layers_of(one.planned.cut, report.model.layer_count);
-  return {{"rank", rank},
+  return {{"rank", one.rank},
           {"stage", one.planned.stage},
           {"layers", {layers.begin, layers.end}},
           {"share", one.planned.share},
@@ -115,7 +122,12 @@ Json to_json(const BenchRanksReport& report) {
                {"batch", report.batch},
                {"context", report.context},
                {"repeat", report.repeat}};
+  if (report.only_rank) json["only_rank"] = *report.only_rank;
   json.update(speed_json(report.ranks));
+  if (report.predicted) {
+    json["predicted_prefill_tokens_per_s"] = report.predicted->prefill_tokens_per_s;
+    json["predicted_decode_tokens_per_s"] = report.predicted->decode_tokens_per_s;
+  }
   if (report.one_rank && report.all_cores) {
     json["one_rank"] = speed_json(*report.one_rank);
     json["all_cores"] = speed_json(*report.all_cores);

@@ -38,6 +38,7 @@ Result<BenchRanksOptions> options_of(const Common& common, const BenchRanksArgum
     SHOAL_ASSIGN(options.parts, parse_parts(arguments.parts));
   }
   options.plan_path = arguments.plan_path;
+  options.only_rank = arguments.only_rank;
   options.pin = arguments.pin;
   options.netns = arguments.netns;
   options.rate = arguments.rate;

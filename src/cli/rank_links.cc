@@ -131,7 +131,7 @@ Result<LinkChoice> parse_link_choice(std::string_view text) {
     return choice;
   }
   return fail(ErrorCode::kInvalidArgument,
-              "--link '{}' is not known; shm, tcp (with TLS), plain (without), verbs and "
+              "--link '{}' is not known; shm, tcp (with TLS), plain (TCP without), verbs and "
               "emulated:NAME are",
               text);
 }

@@ -64,10 +64,9 @@ Result<std::string> fingerprint(const gguf::File& file) {
   return digest.finish();
 }
 
-Result<std::vector<RankCut>> agree(Group& group, const gguf::File& file, const RankCut& cut,
-                                   const EngineOptions& options, int page_tokens) {
-  SHOAL_ASSIGN(const std::string file_digest, fingerprint(file));
-  const Json mine = {{"protocol", kProtocol},
+std::string agreement_text(const std::string& file_digest, const RankCut& cut,
+                           const EngineOptions& options, int page_tokens) {
+  const Json text = {{"protocol", kProtocol},
                      {"file", file_digest},
                      {"kv_type", kv_type_name(options.kv_type)},
                      {"page_tokens", page_tokens},
@@ -78,8 +77,15 @@ Result<std::vector<RankCut>> agree(Group& group, const gguf::File& file, const R
                      {"context", options.max_positions},
                      {"payload", payload_name(options.payload)},
                      {"cut", to_json(cut)}};
+  return dump_json(text);
+}
+
+Result<std::vector<RankCut>> agree(Group& group, const gguf::File& file, const RankCut& cut,
+                                   const EngineOptions& options, int page_tokens) {
+  SHOAL_ASSIGN(const std::string file_digest, fingerprint(file));
+  const std::string mine = agreement_text(file_digest, cut, options, page_tokens);
   std::vector<Bytes> parts;
-  SHOAL_TRY(group.all_gather(as_bytes(mine.dump()), parts, Clock::now() + options.forming_timeout));
+  SHOAL_TRY(group.all_gather(as_bytes(mine), parts, Clock::now() + options.forming_timeout));
   std::vector<RankCut> cuts;
   Json first;
   for (size_t rank = 0; rank < parts.size(); ++rank) {

@@ -15,6 +15,10 @@ namespace shoal {
 // SHA-256 of a pull is for).
 Result<std::string> fingerprint(const gguf::File& file);
 
+// What a rank tells the others when they meet, as JSON.
+std::string agreement_text(const std::string& file_digest, const RankCut& cut,
+                           const EngineOptions& options, int page_tokens);
+
 // Exchanges and compares; returns the cuts of all ranks, which it does not judge. kConflict names
 // rank and subject.
 Result<std::vector<RankCut>> agree(Group& group, const gguf::File& file, const RankCut& cut,
