@@ -11,6 +11,7 @@ namespace {
 
 constexpr size_t kMostNodes = 256;
 constexpr size_t kMostRanks = 16;           // that collectives are made for
+constexpr int64_t kVersion = 1;             // of topologies and plans; absent in files of people
 constexpr std::string_view kAuto = "auto";  // the planner's choice
 constexpr size_t kLongestText = 1024;
 constexpr int64_t kMostCores = 1 << 20;
@@ -49,6 +50,13 @@ Result<int64_t> count_or(const Json& json, const char* name, int64_t otherwise, 
                 name, value, least, most);
   }
   return value;
+}
+
+Status check_version(const Json& json, std::string_view what) {
+  SHOAL_ASSIGN(const int64_t version, json_field_or<int64_t>(json, "version", kVersion));
+  if (version == kVersion) return {};
+  return fail(ErrorCode::kUnsupported, "a {} of version {}; this Shoal reads version {}", what,
+              version, kVersion);
 }
 
 Result<KvType> kv_type_or(const Json& json, KvType otherwise) {
@@ -194,7 +202,7 @@ Json to_json(const Topology& topology) {
                      {"round_trip_s", link.round_trip_s},
                      {"bytes_per_s", link.bytes_per_s}});
   }
-  return {{"nodes", std::move(nodes)}, {"links", std::move(links)}};
+  return {{"version", kVersion}, {"nodes", std::move(nodes)}, {"links", std::move(links)}};
 }
 
 Result<Topology> topology_from_json(const Json& json) {
@@ -202,6 +210,7 @@ Result<Topology> topology_from_json(const Json& json) {
     return fail(ErrorCode::kInvalidArgument,
                 "a topology must be a JSON object with 'nodes' and 'links'");
   }
+  SHOAL_TRY(check_version(json, "topology"));
   Topology topology;
   std::set<std::string> ids;
   SHOAL_ASSIGN(const Json nodes, list_field(json, "nodes", kMostNodes));
@@ -261,7 +270,8 @@ Result<Wish> wish_from_json(const Json& json) {
 Json to_json(const Plan& plan) {
   Json ranks = Json::array();
   for (const PlannedRank& rank : plan.ranks) ranks.push_back(to_json(rank));
-  return {{"model", plan.model},
+  return {{"version", kVersion},
+          {"model", plan.model},
           {"sha256", plan.sha256},
           {"file_bytes", plan.file_bytes},
           {"context", plan.context},
@@ -280,6 +290,7 @@ Json to_json(const Plan& plan) {
 
 Result<Plan> plan_from_json(const Json& json) {
   if (!json.is_object()) return fail(ErrorCode::kInvalidArgument, "a plan must be a JSON object");
+  SHOAL_TRY(check_version(json, "plan"));
   Plan plan;
   SHOAL_ASSIGN(plan.model, text_or(json, "model", ""));
   SHOAL_ASSIGN(plan.sha256, text_or(json, "sha256", ""));

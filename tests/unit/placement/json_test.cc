@@ -1,6 +1,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <fstream>
+#include <iterator>
+
 #include "cards.h"
 
 namespace shoal {
@@ -145,6 +149,88 @@ TEST(PlacementJson, StagesTakeUpEachOthersLayers) {
   Plan skipping = plan;
   skipping.ranks[1].stage = 2;
   EXPECT_FALSE(plan_from_json(to_json(skipping)));
+}
+
+TEST(PlacementJson, AnotherVersionIsNamed) {
+  Topology topology{{node("a", 8)}, {}};
+  const auto placement = place(topology, big_card(), {.context = 2048});
+  ASSERT_TRUE(placement);
+  Json plan = to_json(*placement->chosen());
+  plan["version"] = 2;
+  EXPECT_EQ(plan_from_json(plan).error().message,
+            "a plan of version 2; this Shoal reads version 1");
+  Json nodes = to_json(topology);
+  nodes["version"] = 2;
+  EXPECT_FALSE(topology_from_json(nodes));
+}
+
+TEST(PlacementJson, AWishNamesAModeAndAPayloadOrLeavesThem) {
+  for (const PlanMode mode : kPlanModes) {
+    const auto wish = wish_from_json({{"mode", plan_mode_name(mode)}, {"payload", "bf16"}});
+    ASSERT_TRUE(wish);
+    EXPECT_EQ(wish->mode, mode);
+    EXPECT_EQ(wish->payload, Payload::kBf16);
+    EXPECT_EQ(to_json(*wish_from_json(to_json(*wish))), to_json(*wish));
+  }
+  const auto automatic = wish_from_json({{"mode", "auto"}, {"payload", "auto"}});
+  ASSERT_TRUE(automatic);
+  EXPECT_FALSE(automatic->mode || automatic->payload);
+  EXPECT_THAT(wish_from_json({{"mode", "sideways"}}).error().message,
+              HasSubstr("'sideways' is not a way to divide a model"));
+  EXPECT_FALSE(wish_from_json({{"payload", "f8"}}));
+  EXPECT_FALSE(wish_from_json({{"mode", 3}}));
+}
+
+TEST(PlacementJson, APlanHasAtMostSixteenRanks) {
+  Topology topology{{node("a", 8)}, {}};
+  const auto placement = place(topology, big_card(), {.context = 2048});
+  ASSERT_TRUE(placement);
+  Plan plan = *placement->chosen();
+  const RankCut all = plan.ranks[0].cut;
+  plan.ranks.clear();
+  for (int64_t layer = 0; layer < 16; ++layer) {
+    PlannedRank rank;
+    rank.node = std::to_string(layer);
+    rank.stage = static_cast<int>(layer);
+    rank.cut = all;
+    rank.cut.layers = {layer, layer + 1};
+    plan.ranks.push_back(rank);
+  }
+  EXPECT_TRUE(plan_from_json(to_json(plan)));
+  plan.ranks.push_back(plan.ranks.back());
+  plan.ranks.back().stage = 16;
+  plan.ranks.back().cut.layers = {16, 17};
+  EXPECT_THAT(plan_from_json(to_json(plan)).error().message, HasSubstr("17 entries; 16"));
+}
+
+// The examples of docs/formats/plan.md are read as they stand, and written the same.
+TEST(PlacementJson, TheExamplesOfTheFormatsPageHold) {
+  std::ifstream page(PLAN_FORMAT);
+  const std::string text((std::istreambuf_iterator<char>(page)), std::istreambuf_iterator<char>());
+  std::vector<Json> examples;
+  constexpr std::string_view kFence = "```json\n";
+  for (size_t at = text.find(kFence); at != std::string::npos; at = text.find(kFence, at)) {
+    at += kFence.size();
+    const size_t end = text.find("```", at);
+    ASSERT_NE(end, std::string::npos);
+    const auto json = parse_json(text.substr(at, end - at));
+    ASSERT_TRUE(json) << json.error().message;
+    examples.push_back(*json);
+    at = end + 3;
+  }
+  ASSERT_EQ(examples.size(), 3u);
+  const auto topology = topology_from_json(examples[0]);
+  ASSERT_TRUE(topology) << topology.error().message;
+  const auto wish = wish_from_json(examples[1]);
+  ASSERT_TRUE(wish) << wish.error().message;
+  EXPECT_EQ(to_json(*wish), examples[1]);
+  const auto plan = plan_from_json(examples[2]);
+  ASSERT_TRUE(plan) << plan.error().message;
+  EXPECT_EQ(to_json(*plan), examples[2]);
+  for (const PlannedRank& rank : plan->ranks) {
+    EXPECT_TRUE(std::ranges::any_of(topology->nodes,
+                                    [&](const NodeFacts& node) { return node.id == rank.node; }));
+  }
 }
 
 TEST(PlacementJson, AWishFromNothingIsTheDefault) {
