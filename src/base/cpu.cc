@@ -17,13 +17,15 @@
 
 #include "base/cgroup.h"
 #include "base/file.h"
+#include "base/log.h"
 
 namespace shoal {
 namespace {
 
 constexpr std::array kIsas = {Isa::kReference, Isa::kAvx2, Isa::kAvx512, Isa::kAmx, Isa::kNeon};
 // Those that src/kernels has a table for.
-constexpr std::array kIsasWithKernels = {Isa::kReference, Isa::kAvx2, Isa::kAvx512, Isa::kNeon};
+constexpr std::array kIsasWithKernels = {Isa::kReference, Isa::kAvx2, Isa::kAvx512, Isa::kAmx,
+                                         Isa::kNeon};
 
 bool has_kernels(Isa isa) {
   return std::ranges::count(kIsasWithKernels, isa) > 0;
@@ -66,11 +68,23 @@ bool has_avx512() {
 bool has_avx_vnni() {
   return has_avx2() && cpuid(7).a >= 1 && bits(cpuid(7, 1).a, {4});
 }
+// Tiles of 16 rows of 64 bytes, eight of them, as all processors have so far that have any.
 bool has_amx() {
-  if (!bits(cpuid(7).d, {22, 24, 25}) || !bits(saved_states(), {17, 18})) return false;
-  // The kernel keeps tile registers only for processes that have asked (ARCH_REQ_XCOMP_PERM).
+  const Leaf palette = cpuid(0x1d, 1);
+  return bits(cpuid(7).d, {24, 25}) &&  // TILE, INT8
+         bits(saved_states(), {17, 18}) && palette.a >> 16 == 1024 && palette.b >> 16 >= 8 &&
+         (palette.b & 0xffff) == 64 && (palette.c & 0xffff) >= 16;
+}
+// The kernel keeps tiles only for processes that have asked, with all their threads; before the
+// first use of one (Linux, Documentation/arch/x86/xstate.rst).
+bool may_use_tiles() {
   constexpr long kRequestPermission = 0x1023, kTileData = 18;
-  return ::syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  if (::syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0) return true;
+  log::warn(
+      "the processor has amx, but the kernel refuses its tiles to this process: {}; the next best "
+      "instruction set is used",
+      std::strerror(errno));
+  return false;
 }
 
 std::string brand() {
@@ -99,6 +113,9 @@ bool has_avx_vnni() {
   return false;
 }
 bool has_amx() {
+  return false;
+}
+bool may_use_tiles() {
   return false;
 }
 std::string brand() {
@@ -220,7 +237,7 @@ bool machine_has(Isa isa) {
     case Isa::kAvx512:
       return avx512;
     case Isa::kAmx: {
-      static const bool amx = avx512 && has_amx();
+      static const bool amx = avx512 && has_amx() && may_use_tiles();
       return amx;
     }
     case Isa::kNeon:

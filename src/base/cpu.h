@@ -14,7 +14,9 @@ namespace shoal {
 enum class Isa { kReference, kAvx2, kAvx512, kAmx, kNeon };
 
 std::string_view isa_name(Isa isa);  // "reference", "avx2", "avx512", "amx", "neon"
-bool machine_has(Isa isa);           // processor and operating system both
+// Processor and operating system both. Of kAmx the first call asks the kernel for the use of tiles,
+// for all threads of this process.
+bool machine_has(Isa isa);
 // A part of Isa::kAvx2 that some processors have and no set names; same results, faster.
 bool machine_has_avx_vnni();
 // Likewise of Isa::kNeon: products of four pairs of bytes ("dotprod"), and of matrices of them

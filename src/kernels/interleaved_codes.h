@@ -1,7 +1,7 @@
 // How vector instructions read the interleaved types: codes as pairs of int16, scales and minima as
 // int32 or floats, a lane for each row of the matrix. Pure; any thread.
 //
-// V stands for a set of vector instructions (avx2_products.cc, avx512_products.cc): its vectors
+// V stands for a set of vector instructions (avx2_vectors.h, avx512_vectors.h): its vectors
 // I of integers and F of floats have kLanes lanes of 32 bits, and a group of 16 rows has kParts of
 // them. Everything is exact integers and floats met in one order, so that what is computed does not
 // depend on V. Templates over V are instantiated only in the file that defines V.

@@ -11,7 +11,7 @@ const KernelTable* kernels_for(Isa isa) {
     case Isa::kAvx512:
       return avx512_kernels();
     case Isa::kAmx:
-      return nullptr;
+      return amx_kernels();
     case Isa::kNeon:
       return neon_kernels();
   }

@@ -72,7 +72,7 @@ struct InputRows {
 // out[row * out_stride + r] = sum over columns of matrix(r, column) * input(row, column), for every
 // row r of the units [unit_begin, unit_end). `scratch` is kProductScratchBytes of the caller's,
 // 64-byte aligned, in use meanwhile.
-inline constexpr int64_t kProductScratchBytes = 288 << 10;
+inline constexpr int64_t kProductScratchBytes = 320 << 10;
 using Product = void (*)(const MatrixView& matrix, const InputRows& input, int64_t input_rows,
                          int64_t unit_begin, int64_t unit_end, void* scratch, float* out,
                          int64_t out_stride);
@@ -219,6 +219,7 @@ const KernelTable* kernels_for(Isa isa);
 const KernelTable* reference_kernels();
 const KernelTable* avx2_kernels();    // to be run only where machine_has(Isa::kAvx2)
 const KernelTable* avx512_kernels();  // likewise
+const KernelTable* amx_kernels();     // likewise
 const KernelTable* neon_kernels();
 
 // --- shared by tables ---

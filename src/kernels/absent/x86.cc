@@ -12,5 +12,8 @@ Product avx2_product(ElementType) {
 const KernelTable* avx512_kernels() {
   return nullptr;
 }
+const KernelTable* amx_kernels() {
+  return nullptr;
+}
 
 }  // namespace shoal::kernels

@@ -74,6 +74,7 @@ TEST(MachineHas, AgreesWithTheKernel) {
   const auto has = [&](const char* word) { return words.count(word) > 0; };
   EXPECT_EQ(machine_has(Isa::kAvx2), has("avx2") && has("fma") && has("f16c"));
   EXPECT_EQ(machine_has(Isa::kAvx512), has("avx512_vnni"));
+  EXPECT_TRUE(!machine_has(Isa::kAmx) || has("amx_int8"));  // which the kernel may still refuse
   EXPECT_EQ(machine_has(Isa::kNeon), has("asimd"));
   EXPECT_EQ(machine_has_dot_products(), has("asimddp"));
   EXPECT_EQ(machine_has_matrix_products(), has("i8mm"));

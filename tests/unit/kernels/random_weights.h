@@ -20,7 +20,8 @@ inline constexpr ElementType kAllTypes[] = {
     ElementType::kQ4_0,   ElementType::kQ4_1,  ElementType::kQ5_0, ElementType::kQ5_1,
     ElementType::kIQ4_NL, ElementType::kMXFP4, ElementType::kQ2_K, ElementType::kQ3_K,
     ElementType::kQ4_K,   ElementType::kQ5_K,  ElementType::kQ6_K, ElementType::kIQ4_XS};
-inline constexpr Isa kAllIsas[] = {Isa::kReference, Isa::kAvx2, Isa::kAvx512, Isa::kNeon};
+inline constexpr Isa kAllIsas[] = {Isa::kReference, Isa::kAvx2, Isa::kAvx512, Isa::kAmx,
+                                   Isa::kNeon};
 // Those of this build's architecture, whether or not the machine has them.
 inline std::vector<Isa> built_isas() {
   std::vector<Isa> isas;
