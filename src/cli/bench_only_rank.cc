@@ -83,8 +83,9 @@ Status bench_only_rank(const BenchRanksOptions& options, const RankGroup::Progre
 
   // The faster look at the machine: others on it only slow it down.
   const NodeFacts after = this_node(report.isa, report.threads);
-  report.predicted = predict_alike(
-      report, before.decode_bytes_per_s > after.decode_bytes_per_s ? before : after, link);
+  report.predicted =
+      predict_stage(report, report.plan.ranks[static_cast<size_t>(rank)].stage,
+                    before.decode_bytes_per_s > after.decode_bytes_per_s ? before : after, link);
   return {};
 }
 

@@ -13,9 +13,9 @@ namespace {
 constexpr int kMostRanks = 16;
 
 // How many ranks each stage has.
-std::vector<int> stage_sizes(RankMode mode, int ranks) {
-  if (mode == RankMode::kTensor) return {ranks};
-  if (mode == RankMode::kPipeline) return std::vector<int>(static_cast<size_t>(ranks), 1);
+std::vector<int> stage_sizes(PlanMode mode, int ranks) {
+  if (mode == PlanMode::kTensor || mode == PlanMode::kOneNode) return {ranks};
+  if (mode == PlanMode::kPipeline) return std::vector<int>(static_cast<size_t>(ranks), 1);
   return {(ranks + 1) / 2, ranks / 2};
 }
 
@@ -29,7 +29,12 @@ Status check(const BenchRanksOptions& options, const ModelCard& card) {
                 "--parts names {} parts for {} ranks; give one for each, such as 2:1",
                 options.parts.size(), options.ranks);
   }
-  if (options.mode == RankMode::kHybrid && options.ranks < 3) {
+  if (options.mode == PlanMode::kOneNode && options.ranks > 1) {
+    return fail(ErrorCode::kInvalidArgument,
+                "--mode {} is of one rank, and --ranks asks for {}; use tensor, pipeline or hybrid",
+                plan_mode_name(options.mode), options.ranks);
+  }
+  if (options.mode == PlanMode::kHybrid && options.ranks < 3) {
     return fail(ErrorCode::kInvalidArgument,
                 "--mode hybrid takes at least 3 ranks, for two stages of which one is divided");
   }
@@ -333,45 +338,26 @@ RankReport rank_report(const Plan& plan, int rank, const ShardStats& stats) {
   return report;
 }
 
-placement::Prediction predict_alike(const BenchRanksReport& report, const NodeFacts& node,
-                                    const LinkModel& link) {
+placement::Prediction predict_stage(const BenchRanksReport& report, int stage,
+                                    const NodeFacts& node, const LinkModel& link) {
   const placement::GroupLink between{link.latency_s, link.bytes_per_s};
-  std::vector<placement::Stage> stages;
+  placement::Stage one;
+  size_t next_ranks = 0;
   for (const PlannedRank& rank : report.plan.ranks) {
-    if (static_cast<size_t>(rank.stage) == stages.size()) {
-      placement::Stage& stage = stages.emplace_back();
-      stage.card =
-          rank.cut.layers.size() > 0 ? card_of_layers(report.model, rank.cut.layers) : report.model;
-    }
-    stages.back().nodes.push_back(&node);
-    stages.back().cuts.push_back(rank.cut);
-    stages.back().cuts.back().layers = {};
+    if (rank.stage == stage + 1) ++next_ranks;
+    if (rank.stage != stage) continue;
+    one.card =
+        rank.cut.layers.size() > 0 ? card_of_layers(report.model, rank.cut.layers) : report.model;
+    one.nodes.push_back(&node);
+    one.cuts.push_back(rank.cut);
+    one.cuts.back().layers = {};
   }
-  for (size_t at = 0; at < stages.size(); ++at) {
-    placement::Stage& stage = stages[at];
-    if (stage.nodes.size() > 1) stage.among = between;
-    if (stages.size() == 1) continue;
-    stage.onward = between;
-    if (at + 1 == stages.size()) continue;
-    const size_t next = stages[at + 1].nodes.size();
-    stage.onward_copies = static_cast<double>((next + stage.nodes.size() - 1) / stage.nodes.size());
+  if (one.nodes.size() > 1) one.among = between;
+  if (report.plan.ranks.back().stage > 0) one.onward = between;
+  if (next_ranks > 0) {
+    one.onward_copies = static_cast<double>((next_ranks + one.nodes.size() - 1) / one.nodes.size());
   }
-  return placement::predict(stages, report.plan.kv_type, report.plan.payload, report.batch);
-}
-
-Result<RankMode> rank_mode_named(std::string_view name) {
-  if (name == "tensor") return RankMode::kTensor;
-  if (name == "pipeline") return RankMode::kPipeline;
-  if (name == "hybrid") return RankMode::kHybrid;
-  return fail(ErrorCode::kInvalidArgument,
-              "--mode '{}' is not known; tensor, pipeline and hybrid are", name);
-}
-
-std::string_view rank_mode_name(const Plan& plan) {
-  if (plan.ranks.size() == 1) return "one rank";
-  const size_t stages = static_cast<size_t>(plan.ranks.back().stage) + 1;
-  if (stages == 1) return "tensor";
-  return stages == plan.ranks.size() ? "pipeline" : "hybrid";
+  return placement::predict({&one, 1}, report.plan.kv_type, report.plan.payload, report.batch);
 }
 
 Result<BenchRanksReport> bench_ranks(const BenchRanksOptions& options,

@@ -19,16 +19,12 @@
 
 namespace shoal::cli {
 
-enum class RankMode { kTensor, kPipeline, kHybrid };
-Result<RankMode> rank_mode_named(std::string_view name);
-std::string_view rank_mode_name(const Plan& plan);  // of its stages; "one rank" of one
-
 struct BenchRanksOptions {
   std::string model_path;
   int ranks = 2;
-  RankMode mode = RankMode::kTensor;
-  std::vector<double> parts;  // of each rank; empty: equal
-  std::string plan_path;      // instead of ranks, mode, parts and payload: docs/formats/plan.md
+  PlanMode mode = PlanMode::kTensor;  // of several ranks
+  std::vector<double> parts;          // of each rank; empty: equal
+  std::string plan_path;  // instead of ranks, mode, parts and payload: docs/formats/plan.md
   LinkChoice link;
   Payload payload = Payload::kF32;
   bool pin = false;
@@ -75,7 +71,7 @@ struct BenchRanksReport {
   int64_t prompt_tokens = 0, output_tokens = 0, batch = 0, context = 0, repeat = 0;
   std::optional<int> only_rank;
   GroupSpeed ranks;
-  std::optional<placement::Prediction> predicted;  // where the links are emulated
+  std::optional<placement::Prediction> predicted;  // of only_rank's stage
   std::optional<GroupSpeed> one_rank;              // a single rank, on the cores of one
   std::optional<GroupSpeed> all_cores;             // a single process, on the cores of all
   std::vector<RankReport> rank_reports;
@@ -83,9 +79,9 @@ struct BenchRanksReport {
 
 double median_of_runs(std::vector<double> seconds);
 RankReport rank_report(const Plan& plan, int rank, const ShardStats& stats);
-// What the cost model says of the report's plan where all nodes and links are alike.
-placement::Prediction predict_alike(const BenchRanksReport& report, const NodeFacts& node,
-                                    const LinkModel& link);
+// What the cost model says of one stage of the report's plan where all nodes and links are alike.
+placement::Prediction predict_stage(const BenchRanksReport& report, int stage,
+                                    const NodeFacts& node, const LinkModel& link);
 
 Result<BenchRanksReport> bench_ranks(const BenchRanksOptions& options,
                                      const RankGroup::Progress& progress);

@@ -19,10 +19,11 @@ std::string heading(const BenchRanksReport& report) {
       "{}: {}, {}, {}\n"
       "{} ranks ({}) over {}{}, payload {}, {}, {} thread{} each{}, medians of {}\n\n",
       report.file, report.model.architecture, report.model.quantisation,
-      format_bytes(report.model.file_bytes), report.plan.ranks.size(), rank_mode_name(report.plan),
-      report.link, report.namespaces ? " between network namespaces" : "",
-      payload_name(report.plan.payload), isa_name(report.isa), report.threads,
-      report.threads == 1 ? "" : "s", report.pinned ? ", pinned" : "", report.repeat);
+      format_bytes(report.model.file_bytes), report.plan.ranks.size(),
+      plan_mode_name(plan_mode(report.plan)), report.link,
+      report.namespaces ? " between network namespaces" : "", payload_name(report.plan.payload),
+      isa_name(report.isa), report.threads, report.threads == 1 ? "" : "s",
+      report.pinned ? ", pinned" : "", report.repeat);
 }
 
 std::string speed_row(std::string_view name, const GroupSpeed& speed, const GroupSpeed& ranks) {
@@ -110,7 +111,7 @@ Json to_json(const BenchRanksReport& report) {
                {"quantisation", report.model.quantisation},
                {"file_bytes", report.model.file_bytes},
                {"ranks", report.plan.ranks.size()},
-               {"mode", rank_mode_name(report.plan)},
+               {"mode", plan_mode_name(plan_mode(report.plan))},
                {"link", report.link},
                {"payload", payload_name(report.plan.payload)},
                {"netns", report.namespaces},

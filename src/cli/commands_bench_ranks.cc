@@ -31,7 +31,7 @@ Result<std::vector<double>> parse_parts(std::string_view text) {
 Result<BenchRanksOptions> options_of(const Common& common, const BenchRanksArguments& arguments) {
   BenchRanksOptions options;
   options.ranks = arguments.ranks;
-  SHOAL_ASSIGN(options.mode, rank_mode_named(arguments.mode));
+  SHOAL_ASSIGN(options.mode, plan_mode_named(arguments.mode));
   SHOAL_ASSIGN(options.link, parse_link_choice(arguments.link));
   SHOAL_ASSIGN(options.payload, payload_named(arguments.payload));
   if (!arguments.parts.empty()) {
