@@ -24,7 +24,7 @@ struct VerbsHello {
   std::array<std::byte, 16> gid{};
 };
 inline constexpr size_t kVerbsHelloBytes = 64;
-inline constexpr std::string_view kVerbsHelloMagic = "SHOALRD1";
+inline constexpr std::string_view kVerbsHelloMagic = "SHOALRD2";
 inline constexpr std::string_view kVerbsReady = "SHOALRDY";  // this end can receive now
 
 std::array<std::byte, kVerbsHelloBytes> encode(const VerbsHello& hello);

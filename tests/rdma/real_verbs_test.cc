@@ -10,15 +10,10 @@
 #include <thread>
 
 #include "collectives/group.h"
-#include "transport/verbs_link.h"
+#include "real_ends.h"
 
 namespace shoal {
 namespace {
-
-// The processor is emulated: generous.
-Deadline soon() {
-  return Clock::now() + std::chrono::seconds(60);
-}
 
 Bytes pattern(size_t size, unsigned seed) {
   Bytes bytes(size);
@@ -27,28 +22,16 @@ Bytes pattern(size_t size, unsigned seed) {
   return bytes;
 }
 
-Result<std::unique_ptr<Link>> make_end(UniqueFd socket, bool dialled, const VerbsOptions& options) {
-  const Bytes key(32, std::byte{7});
-  SHOAL_ASSIGN(auto control, make_tcp_link(std::move(socket), LinkMode::kTls, dialled, key,
-                                           dialled ? "rank 1 at b" : "rank 0 at a", soon()));
-  return make_verbs_link(std::move(control), options, soon());
-}
-
 class RealVerbs : public ::testing::TestWithParam<QueuePairKind> {
  protected:
   void SetUp() override {
     VerbsOptions options;
     options.kind = GetParam();
-    auto sockets = connected_tcp_pair();
-    ASSERT_TRUE(sockets);
-    Result<std::unique_ptr<Link>> far = nullptr;
-    std::thread other([&] { far = make_end(std::move(sockets->second), false, options); });
-    auto near = make_end(std::move(sockets->first), true, options);
-    other.join();
-    ASSERT_TRUE(near) << near.error().message;
-    ASSERT_TRUE(far) << far.error().message;
-    a_ = std::move(*near);
-    b_ = std::move(*far);
+    RealEnds ends = join_over_rdma(options);
+    ASSERT_TRUE(ends.a) << ends.a.error().message;
+    ASSERT_TRUE(ends.b) << ends.b.error().message;
+    a_ = std::move(*ends.a);
+    b_ = std::move(*ends.b);
   }
   std::unique_ptr<Link> a_;
   std::unique_ptr<Link> b_;

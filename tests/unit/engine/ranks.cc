@@ -59,7 +59,7 @@ Result<std::vector<RankCut>> cuts_of(const SmallModel& model, const RanksOptions
 Result<std::unique_ptr<Ranks>> Ranks::start(const SmallModel& model, const RanksOptions& options) {
   SHOAL_ASSIGN(auto cuts, cuts_of(model, options));
   const size_t size = cuts.size();
-  auto groups = connected_groups(static_cast<int>(size));
+  auto groups = options.connect(static_cast<int>(size));
   std::unique_ptr<Ranks> ranks(new Ranks);
   ranks->options_ = options.engine;
   if (ranks->options_.max_positions == 0) {

@@ -1,5 +1,5 @@
 // Several ranks of one model in one process: the lead on the caller's thread, every other rank on a
-// thread of its own, with plain links over loopback TCP between them.
+// thread of its own, by default with plain links over loopback TCP between them.
 #pragma once
 
 #include <functional>
@@ -30,6 +30,8 @@ struct RanksOptions {
                        .kv_pages = 64,
                        .collective_timeout = std::chrono::seconds(20),
                        .forming_timeout = std::chrono::seconds(60)};
+  // What joins them; by default plain TCP.
+  std::function<std::vector<Group>(int size)> connect = connected_groups;
   // Changes what one rank is given before it starts.
   std::function<void(int rank, EngineOptions&, RankCut&)> change;
   // The file that a rank opens; by default the model's own.

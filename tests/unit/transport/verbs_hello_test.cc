@@ -27,7 +27,7 @@ VerbsHello some_hello() {
 // The page of the format, byte by byte.
 TEST(VerbsHello, TheBytesAreThoseOfTheFormat) {
   const auto bytes = encode(some_hello());
-  EXPECT_EQ(as_text(bytes).substr(0, 8), "SHOALRD1");
+  EXPECT_EQ(as_text(bytes).substr(0, 8), "SHOALRD2");
   EXPECT_EQ(to_hex(std::span(bytes).subspan(8)),
             "01020300"
             "34120800"
