@@ -168,8 +168,8 @@ void add_placing(CLI::App* command, PlanArguments& plan) {
       ->check(CLI::Range(1, 64));
   command
       ->add_option("--mode", plan.mode,
-                   "How nodes divide the model: auto, tensor, pipeline or hybrid")
-      ->check(CLI::IsMember({"auto", "tensor", "pipeline", "hybrid"}));
+                   "How nodes divide the model: auto, one_node, tensor, pipeline or hybrid")
+      ->check(CLI::IsMember({"auto", "one_node", "tensor", "pipeline", "hybrid"}));
   command
       ->add_option("--payload", plan.payload,
                    "How numbers travel between nodes: auto, f32, bf16 or int8")
