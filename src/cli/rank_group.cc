@@ -3,7 +3,9 @@
 #include <fcntl.h>
 #include <sched.h>
 
+#include <algorithm>
 #include <boost/asio/io_context.hpp>
+#include <charconv>
 
 #include "supervise/pair_keys.h"
 #include "supervise/worker_process.h"
@@ -15,6 +17,10 @@ constexpr std::chrono::milliseconds kTurn{100};
 constexpr std::chrono::minutes kLoadTimeout{30};
 constexpr std::chrono::minutes kRunTimeout{60};
 constexpr std::chrono::seconds kReportTimeout{10};
+// A rank that loads says so ten times a second, but for a tensor that a slow disk takes long for.
+constexpr std::chrono::seconds kLoadSilence{60};
+// When one rank fails, the others notice at once or within a moment of one another.
+constexpr std::chrono::seconds kLastWords{1};
 
 // The calling thread's network namespace until the end of the scope.
 class InNamespace {
@@ -34,6 +40,19 @@ class InNamespace {
   UniqueFd home_;
 };
 
+// The first rank that a complaint is about: links call their peers "rank 3".
+std::optional<size_t> rank_named_in(std::string_view complaint) {
+  constexpr std::string_view kName = "rank ";
+  for (size_t at = 0; (at = complaint.find(kName, at)) != std::string_view::npos;) {
+    at += kName.size();
+    size_t rank = 0;
+    const auto [end, error] =
+        std::from_chars(complaint.data() + at, complaint.data() + complaint.size(), rank);
+    if (error == std::errc()) return rank;
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 struct RankGroup::State {
@@ -49,7 +68,12 @@ struct RankGroup::State {
     uint64_t done_bytes = 0;
     uint64_t total_bytes = 0;
     uint64_t reports = 0;
+    std::optional<Error> complaint;  // its own sentence, when it failed
+    std::optional<WorkerExit> end;
     std::unique_ptr<WorkerProcess> process;
+
+    bool in_trouble() const { return complaint || end; }
+    bool loads() const { return !ready && (total_bytes == 0 || done_bytes < total_bytes); }
   };
 
   Status start();
@@ -58,6 +82,11 @@ struct RankGroup::State {
   ShardOrder order_of(size_t rank, const std::vector<std::vector<Bytes>>& keys) const;
   void take_frame(size_t rank, const Json& frame);
   void take_end(size_t rank, const WorkerExit& end);
+  void hear_the_others_out();
+  size_t nearest_to_the_cause() const;
+  Error sentence_of(size_t rank) const;
+  Error failure() const;
+  Status check_loading() const;
   // Turns the loop until `done`, a failure, or the deadline.
   Status turn_until(const std::function<bool()>& done, const std::string& phase, Deadline deadline);
 
@@ -65,7 +94,7 @@ struct RankGroup::State {
   RankGroup::Progress progress;
   boost::asio::io_context loop;
   std::vector<ShardStats> stats;
-  std::optional<Error> failure;
+  std::vector<size_t> fallen;  // ranks in trouble, the first that was heard of first
   std::optional<double> benched_s;
   std::vector<Rank> ranks;
 };
@@ -144,22 +173,86 @@ void RankGroup::State::take_frame(size_t rank, const Json& frame) {
     from.ready |= type == "ready";
   } else if (type == "benched") {
     benched_s = frame.value("seconds", 0.0);
-  } else if (type == "failed" && !failure) {
-    failure = Error{
-        error_code_named(frame.value("code", "")),
-        fmt::format("rank {} of {}: {}", rank, options.name, frame.value("message", "failed"))};
+  } else if (type == "failed") {
+    if (!from.in_trouble()) fallen.push_back(rank);
+    from.complaint = Error{error_code_named(frame.value("code", "")),
+                           frame.value("message", "failed without saying why")};
   }
 }
 
 void RankGroup::State::take_end(size_t rank, const WorkerExit& end) {
-  if (failure) return;
-  failure = Error{end.code, fmt::format("rank {} of {} {}", rank, options.name, end.reason)};
+  if (!ranks[rank].in_trouble()) fallen.push_back(rank);
+  ranks[rank].end = end;
+}
+
+// --- what went wrong ---
+
+void RankGroup::State::hear_the_others_out() {
+  size_t heard = fallen.size();
+  for (Deadline until = Clock::now() + kLastWords; Clock::now() < until;) {
+    if (std::ranges::all_of(ranks, [](const Rank& rank) { return rank.end.has_value(); })) return;
+    loop.run_one_until(until);
+    loop.restart();
+    if (std::exchange(heard, fallen.size()) < fallen.size()) until = Clock::now() + kLastWords;
+  }
+}
+
+// The rank whose sentence is worth most. One that ended without a word of its own is the cause:
+// what the others say follows. Else a complaint about a rank that itself complains of another is
+// an echo, whichever was heard first.
+size_t RankGroup::State::nearest_to_the_cause() const {
+  const auto cause =
+      std::ranges::find_if(fallen, [this](size_t rank) { return !ranks[rank].complaint; });
+  if (cause != fallen.end()) return *cause;
+  size_t at = fallen.front();
+  for (size_t turn = 0; turn < ranks.size(); ++turn) {
+    const std::optional<size_t> blamed = rank_named_in(ranks[at].complaint->message);
+    if (!blamed || *blamed >= ranks.size() || *blamed == at || !ranks[*blamed].complaint) return at;
+    at = *blamed;
+  }
+  // They blame one another: what lies between them is at fault. A reset tells the least of it.
+  const auto knows_more = std::ranges::find_if(
+      fallen, [this](size_t rank) { return !ranks[rank].complaint->message.contains("reset"); });
+  return knows_more != fallen.end() ? *knows_more : fallen.front();
+}
+
+Error RankGroup::State::sentence_of(size_t rank) const {
+  const Rank& one = ranks[rank];
+  if (one.complaint) return one.complaint->within(fmt::format("rank {} of {}", rank, options.name));
+  if (one.end) return {one.end->code, one.end->reason};  // which begins with its name
+  return {ErrorCode::kDeadline, fmt::format("rank {} of {} says nothing", rank, options.name)};
+}
+
+// The sentence that counts, and what each of the others says, a line each.
+Error RankGroup::State::failure() const {
+  const size_t first = nearest_to_the_cause();
+  Error error = sentence_of(first);
+  for (size_t rank = 0; rank < ranks.size(); ++rank) {
+    if (rank != first) error.message += "\n  " + sentence_of(rank).message;
+  }
+  return error;
+}
+
+// Others wait for a rank that loads as long as it takes, and so would we for one that is stopped.
+Status RankGroup::State::check_loading() const {
+  for (const Rank& rank : ranks) {
+    if (!rank.loads() || Clock::now() - rank.process->last_frame_at() < kLoadSilence) continue;
+    return fail(ErrorCode::kDeadline,
+                "rank {} of {} loaded {} of {} bytes and then nothing for {} s: it may be stopped, "
+                "or its disk hangs",
+                &rank - ranks.data(), options.name, rank.done_bytes, rank.total_bytes,
+                kLoadSilence.count());
+  }
+  return {};
 }
 
 Status RankGroup::State::turn_until(const std::function<bool()>& done, const std::string& phase,
                                     Deadline deadline) {
   while (!done()) {
-    if (failure) return std::unexpected(*failure);
+    if (!fallen.empty()) {
+      hear_the_others_out();
+      return std::unexpected(failure());
+    }
     if (Clock::now() >= deadline)
       return fail(ErrorCode::kDeadline, "{} did not finish in time", phase);
     uint64_t done_bytes = 0, total_bytes = 0;
@@ -172,6 +265,7 @@ Status RankGroup::State::turn_until(const std::function<bool()>& done, const std
       return fail(ErrorCode::kCancelled, "stopped");
     loop.run_for(kTurn);
     loop.restart();
+    SHOAL_TRY(check_loading());
   }
   return {};
 }
