@@ -29,12 +29,13 @@ def shoal(*words, home, show=False, stdin=subprocess.DEVNULL, timeout=300, envir
 
 
 class Node:
-    """`core` pins the node to one; `cgroup` is a folder of cgroups that it is to live in."""
+    """`core` pins the node to one; `cgroup` is a folder of cgroups that it is to live in; `binary` is the daemon's program."""
 
-    def __init__(self, home, address, name=None, core=None, arguments=(), cluster_port=0, environment=None, cgroup=None):
+    def __init__(self, home, address, name=None, core=None, arguments=(), cluster_port=0, environment=None, cgroup=None,
+                 binary=SHOAL):
         self.home, self.address, self.name = pathlib.Path(home), address, name or pathlib.Path(home).name
         self.core, self.arguments, self.cluster_port, self.environment = core, list(arguments), cluster_port, environment
-        self.cgroup = cgroup
+        self.cgroup, self.binary = cgroup, binary
         self.home.mkdir(parents=True, exist_ok=True)
         self.start()
 
@@ -47,7 +48,7 @@ class Node:
 
         with open(self.log_path, "a") as log:
             self.process = subprocess.Popen(
-                [SHOAL, "serve", "--home", self.home, "--name", self.name, "--listen", f"{self.address}:0",
+                [self.binary, "serve", "--home", self.home, "--name", self.name, "--listen", f"{self.address}:0",
                  "--cluster-listen", f"{self.address}:{self.cluster_port}", *self.arguments],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=settle, start_new_session=True,
                 env={**os.environ, **(self.environment or {})})
