@@ -101,7 +101,15 @@ struct Case {
   int ranks;
   std::optional<LinkMode> mode;  // none: shared memory
   Operation operation;
+
+  std::string name() const {
+    return fmt::format("{}_{}ranks_{}", operation.name, ranks,
+                       mode ? link_mode_name(*mode) : "shm");
+  }
 };
+void PrintTo(const Case& test, std::ostream* out) {
+  *out << test.name();
+}
 
 class FailureTest : public ::testing::TestWithParam<Case> {};
 
@@ -116,8 +124,7 @@ std::vector<Case> cases() {
 }
 
 std::string name_of(const ::testing::TestParamInfo<Case>& info) {
-  return fmt::format("{}_{}ranks_{}", info.param.operation.name, info.param.ranks,
-                     info.param.mode ? link_mode_name(*info.param.mode) : "shm");
+  return info.param.name();
 }
 
 std::vector<Group> groups_of(const Case& test) {
