@@ -4,31 +4,40 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <chrono>
+#include <vector>
 
 namespace shoal {
 
 class Patience {
  public:
-  // `least`: for an answer that needs no computing.
-  explicit Patience(std::chrono::milliseconds least) : least_s_(seconds_of(least)) {}
+  // `least`: for an answer that needs no computing. `steps_at_once`: other ranks may still compute
+  // a step while this one has begun so many, that one included.
+  Patience(std::chrono::milliseconds least, size_t steps_at_once)
+      : least_s_(std::chrono::duration<double>(least).count()), begun_rows_(steps_at_once, 0) {}
 
   // A step of so many rows begins here.
-  void begin(size_t rows, bool generated_only) {
-    rows_ = static_cast<double>(rows);
-    generated_only_ = generated_only;
+  void begin(size_t rows) {
+    std::ranges::rotate(begun_rows_, begun_rows_.end() - 1);
+    begun_rows_.front() = rows;
   }
   // It took this rank so long to compute.
   void finished(double compute_s) {
-    double& known = generated_only_ ? generated_row_s_ : prompt_row_s_;
+    double& known_s = known_s_[size_of(begun_rows_.front())];
     // The longest of late, so that one hiccup is forgotten.
-    known = std::max(compute_s / std::max(rows_, 1.0), kForgetting * known);
+    known_s = std::max(compute_s, kForgetting * known_s);
   }
-  // For what others have to send in this step.
-  std::chrono::nanoseconds for_a_part() const {
-    const double row_s = generated_only_ ? generated_row_s_ : prompt_row_s_;
-    const double step_s = row_s > 0 ? kTimesSlower * row_s * rows_ : kFirstTimes * least_s_;
-    return nanoseconds_of(least_s_ + step_s);
+  // For what so many ranks compute of a step, one after the other, where this one has computed its
+  // own for `so_far_s`.
+  std::chrono::nanoseconds for_parts(size_t parts, double so_far_s) const {
+    const auto times = static_cast<double>(parts);
+    const double step_s = longest_s();
+    if (step_s > 0) return in_ns(least_s_ + times * kTimesSlower * std::max(step_s, so_far_s));
+    if (so_far_s > 0) return in_ns(kFirstLeasts * least_s_ + times * kTimesSlower * so_far_s);
+    const auto rows = static_cast<double>(begun_rows_.front());
+    return in_ns(least_s_ + times * (kUnknown_s + rows * kUnknownRow_s));
   }
 
  private:
@@ -36,23 +45,45 @@ class Patience {
   // Ranks of a plan are balanced to within tens of percent, and a loaded machine may halve its
   // speed for a while.
   static constexpr double kTimesSlower = 4;
-  // The first step of its kind touches memory for the first time, and nobody knows how long it
-  // takes.
-  static constexpr double kFirstTimes = 14;
+  // The first step touches memory for the first time, here and there not alike.
+  static constexpr double kFirstLeasts = 3;
+  // Before this rank has computed anything: two small boards may take this long. Who has computed
+  // is less patient, and when it gives up it tells the others.
+  static constexpr double kUnknown_s = 28;
+  static constexpr double kUnknownRow_s = 0.5;
 
-  static double seconds_of(std::chrono::milliseconds duration) {
-    return std::chrono::duration<double>(duration).count();
+  // Steps of about as many rows take about as long: sizes are powers of two.
+  static constexpr size_t kSizes = 24;
+  static size_t size_of(size_t rows) {
+    return std::min<size_t>(static_cast<size_t>(std::bit_width(rows)), kSizes - 1);
   }
-  static std::chrono::nanoseconds nanoseconds_of(double seconds) {
+  // What a step of a size may take at most: a larger one's time, or a smaller one's times the rows.
+  double known_or_bound_s(size_t size) const {
+    for (size_t larger = size; larger < kSizes; ++larger) {
+      if (known_s_[larger] > 0) return known_s_[larger];
+    }
+    for (size_t smaller = size; smaller-- > 0;) {
+      if (known_s_[smaller] > 0)
+        return known_s_[smaller] * static_cast<double>(size_t{2} << (size - smaller));
+    }
+    return 0;
+  }
+  // Of the steps that some rank may still compute.
+  double longest_s() const {
+    double longest = 0;
+    for (const size_t rows : begun_rows_)
+      if (rows > 0) longest = std::max(longest, known_or_bound_s(size_of(rows)));
+    return longest;
+  }
+
+  static std::chrono::nanoseconds in_ns(double seconds) {
     return std::chrono::duration_cast<std::chrono::nanoseconds>(
         std::chrono::duration<double>(seconds));
   }
 
   double least_s_;
-  double rows_ = 1;
-  bool generated_only_ = false;
-  double generated_row_s_ = 0;
-  double prompt_row_s_ = 0;
+  std::vector<size_t> begun_rows_;  // the last first; 0: none yet
+  std::array<double, kSizes> known_s_{};
 };
 
 }  // namespace shoal

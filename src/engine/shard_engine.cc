@@ -35,7 +35,7 @@ ShardEngine::ShardEngine(Program program, Backend& backend, Group group,
       stages_(std::move(stages)),
       stage_(stage_of(stages_, group_.rank())),
       merger_(std::move(merger)),
-      patience_(options.collective_timeout) {
+      patience_(options.collective_timeout, stages_.size()) {
   batch_.page_tables.resize(limits_.groups.size());
 }
 
@@ -76,17 +76,17 @@ Status ShardEngine::submit_checked(const Step& step) {
     pack(step, mine.parts[0]);
     mine.arrived = 1;
   }
-  return finish(mine);
+  return finish(mine, in_time());
 }
 
 // Waits for what is missing of a step, and makes its result of it.
-Status ShardEngine::finish(InFlight& oldest) {
+Status ShardEngine::finish(InFlight& oldest, Deadline deadline) {
   if (oldest.finished) return {};
   {
     const Stopwatch stopwatch(oldest.result.wait_s);
     for (; oldest.arrived < oldest.parts.size(); ++oldest.arrived) {
       const int rank = stages_.back().first_rank + static_cast<int>(oldest.arrived);
-      SHOAL_TRY(group_.receive(rank, oldest.parts[oldest.arrived], in_time()));
+      SHOAL_TRY(group_.receive(rank, oldest.parts[oldest.arrived], deadline));
     }
   }
   const Stopwatch stopwatch(oldest.result.compute_s);
@@ -120,20 +120,20 @@ Result<std::optional<StepResult>> ShardEngine::poll() {
   const Result<bool> whole = take_parts(in_flight_.front());
   if (!whole) return std::unexpected(*(spent_ = whole.error()));
   if (!*whole) return std::nullopt;
-  SHOAL_TRY(spend(finish(in_flight_.front())));
+  SHOAL_TRY(spend(finish(in_flight_.front(), kNoDeadline)));  // all of it is there
   return take_oldest();
 }
 
-// Followers that wait for their next header are told meanwhile that the lead lives.
+// Followers that wait for their next header are told meanwhile that the lead lives. Those that wait
+// for one another know better than the lead who is late: they are given a moment to say so first.
 Result<StepResult> ShardEngine::wait() {
   SHOAL_CHECK(!in_flight_.empty());
-  const Deadline deadline =
-      Clock::now() + static_cast<int64_t>(stages_.size()) * patience_.for_a_part();
+  const Deadline deadline = in_time(stages_.size()) + options_.collective_timeout / 4;
   while (true) {
     SHOAL_ASSIGN(std::optional<StepResult> result, poll());
     if (result) return std::move(*result);
     if (Clock::now() >= deadline) {
-      SHOAL_TRY(spend(finish(in_flight_.front())));
+      SHOAL_TRY(spend(finish(in_flight_.front(), deadline)));
       return take_oldest();
     }
     SHOAL_TRY(spend(group_.wait_for_any(std::min<Deadline>(deadline, Clock::now() + kTickEvery))));
@@ -223,7 +223,7 @@ Status ShardEngine::receive_rows(size_t row_count) {
   const Stopwatch stopwatch(wait_s_);
   const int member = group_.rank() - stages_[stage_].first_rank;
   // All the stages before compute this step first.
-  const Deadline deadline = Clock::now() + static_cast<int64_t>(stage_) * patience_.for_a_part();
+  const Deadline deadline = in_time(stage_);
   return group_.receive_values(sender_to(stages_[stage_ - 1], member),
                                backend_.rows(*program_.received, static_cast<int64_t>(row_count)),
                                deadline);
@@ -277,7 +277,7 @@ Status ShardEngine::run(const Step& step, StepResult& result) {
   fill_batch(step);
   const bool generated_only =
       std::ranges::all_of(roles_, [](Role role) { return role == Role::kGenerated; });
-  patience_.begin(step.rows.size(), generated_only);
+  patience_.begin(step.rows.size());
   SHOAL_TRY(receive_rows(step.rows.size()));
   SHOAL_TRY(run_segments(step.rows.size()));
   SHOAL_TRY(send_rows(step.rows.size()));

@@ -56,12 +56,15 @@ class ShardEngine final : public Engine {
   bool has_message(const Step& step) const;
   void pack(const Step& step, Bytes& message);
   Result<bool> take_parts(InFlight& oldest);
-  Status finish(InFlight& oldest);
+  Status finish(InFlight& oldest, Deadline deadline);
   StepResult take_oldest();
   void count(const Step& step, bool generated_only);
   // Keeps the error: from now on the ranks no longer agree where they are.
   Status spend(Status status);
-  Deadline in_time() const { return Clock::now() + patience_.for_a_part(); }
+  // For what so many stages compute one after the other.
+  Deadline in_time(size_t stages = 1) const {
+    return Clock::now() + patience_.for_parts(stages, compute_s_);
+  }
 
   Program program_;
   Backend& backend_;

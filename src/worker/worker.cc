@@ -13,10 +13,11 @@ namespace shoal {
 namespace {
 
 constexpr std::chrono::seconds kOrderTimeout{30};
-// A follower hears from its lead at least every 500 ms, or is waited for by it; the first word may
-// take as long as the lead's loading.
+// A follower hears from its lead at least every 500 ms, or is waited for by it: a lead that
+// computes has told everybody before what. All have loaded together, but before its first word the
+// lead prepares its tokenizer.
 constexpr std::chrono::seconds kLeadSilence{2};
-constexpr std::chrono::hours kFirstWord{24};
+constexpr std::chrono::seconds kFirstWord{60};
 constexpr size_t kMostIntake = 256;
 
 // A request as it came, or the wish to end one: in one queue, so that a cancel never overtakes its

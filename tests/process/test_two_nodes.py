@@ -69,6 +69,31 @@ class TwoNodes(WithNodes):
         self.assertIn("Paris", answer["choices"][0]["text"])
         self.assertGreater(self.a.instance(MODEL)["generation"], 1)
 
+    def test_a_worker_stopped_mid_answer_is_told_soon_and_the_instance_comes_back(self):
+        self.place_over_both()
+        long = {**GREEDY, "max_tokens": 1500, "ignore_eos": True, "messages": [{"role": "user", "content": "Tell a very long story."}]}
+        for node, rank in ((self.b, 1), (self.a, 0)):
+            with self.subTest(rank=rank):
+                victim = until(lambda: node.instance(MODEL)["ranks"][rank].get("pid"), "the worker's number")
+                generation = self.a.instance(MODEL)["generation"]
+                stopped_at = []
+
+                def stop_after_some(events):
+                    if len(events) == 5:
+                        os.kill(victim, signal.SIGSTOP)
+                        stopped_at.append(time.monotonic())
+
+                events = stream(self.b, long, on_event=stop_after_some)
+                self.assertTrue(stopped_at)
+                # 2 s and a few steps; the rest is for a machine that does much else meanwhile. A watchdog would take 15 s.
+                self.assertLess(time.monotonic() - stopped_at[0], 12)
+                self.assertIn("error", events[-1], events[-1])
+                self.assertRegex(events[-1]["error"]["message"], "restarted|ask again")
+                status, answer = ask(self.a, GREEDY)
+                self.assertEqual(status, 200, answer)
+                self.assertGreater(self.a.instance(MODEL)["generation"], generation)
+                until(lambda: not pathlib.Path(f"/proc/{victim}").exists(), "the stopped worker to be gone")
+
     def test_a_node_killed_mid_answer_is_told_and_the_other_answers_alone(self):
         self.place_over_both()
         long = {**GREEDY, "max_tokens": 1500, "ignore_eos": True}

@@ -135,6 +135,41 @@ TEST(Failure, ARankThatHangsIsADeadlineOnEveryOther) {
   EXPECT_TRUE(means_a_lost_peer(outcomes[2].error())) << outcomes[2].error().message;
 }
 
+// The lead waits for the last stage, which waits for the one that hangs: whoever is nearest names
+// it, and nobody waits for each stage in turn.
+TEST(Failure, AStageThatHangsIsNamedByTheNext) {
+  const auto model = make_small_model({.layers = 3});
+  std::mutex mutex;
+  std::condition_variable released;
+  bool over = false;
+  auto options = three_ranks([&](size_t call) -> Status {
+    if (call < 4) return {};
+    std::unique_lock lock(mutex);
+    released.wait(lock, [&] { return over; });
+    return fail(ErrorCode::kInternal, "hung by the test");
+  });
+  options.stages = {{1}, {1}, {1}};
+  options.engine.collective_timeout = std::chrono::milliseconds(700);
+  auto ranks = Ranks::start(*model, options);
+  ASSERT_TRUE(ranks);
+  Status status;
+  for (int32_t position = 0; position < 8 && status; ++position) {
+    Step step = one_row(position);
+    const auto result = (*ranks)->run(step);
+    if (!result) status = std::unexpected(result.error());
+  }
+  ASSERT_FALSE(status);
+  EXPECT_TRUE(means_a_lost_peer(status.error())) << status.error().message;
+  {
+    const std::lock_guard lock(mutex);
+    over = true;
+  }
+  released.notify_all();
+  const auto outcomes = (*ranks)->join();
+  ASSERT_FALSE(outcomes[2]);
+  EXPECT_EQ(outcomes[2].error().message.substr(0, 32), "rank 1 did not answer in time (n");
+}
+
 TEST(Failure, ALeadThatIsGoneEndsTheFollowersWait) {
   const auto model = make_small_model({});
   Status outcome;
