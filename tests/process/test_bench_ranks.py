@@ -1,0 +1,88 @@
+"""`shoal bench ranks` as scripts and people use it: names, memory of each rank, refusals. How fast ranks are, is not tested."""
+import json
+import unittest
+
+from local_nodes import shoal
+from support import MODEL_FILE, WithNodes, refused
+
+SHORT = ("--prompt-tokens", 8, "--output-tokens", 2, "--repeat", 1)
+NAMES = ("model", "ranks", "mode", "link", "payload", "pinned", "netns", "threads", "isa", "prefill_tokens_per_s", "decode_tokens_per_s",
+         "one_rank", "all_cores", "speedup_prefill", "speedup_decode", "relative_prefill", "relative_decode", "per_rank", "plan")
+OF_RANK = ("rank", "stage", "layers", "share", "planned_memory_bytes", "weight_bytes", "kv_bytes", "activation_bytes", "resident_peak_bytes",
+           "decode_compute_s_per_step", "decode_wait_s_per_step", "decode_bytes_sent_per_step", "bytes_sent", "bytes_received")
+MIB = 1 << 20
+
+
+class BenchRanks(WithNodes):
+    def bench(self, *words):
+        return json.loads(shoal("bench", "ranks", MODEL_FILE, *SHORT, *words, "--json", home=self.scratch / "home", timeout=120))
+
+    def check_memory(self, report):
+        """What a rank may take: its share and a tenth, its cache, and what every process takes."""
+        for rank in report["per_rank"]:
+            most = 1.1 * rank["weight_bytes"] + rank["kv_bytes"] + 128 * MIB
+            self.assertLessEqual(rank["resident_peak_bytes"], most, rank)
+            self.assertGreater(rank["resident_peak_bytes"], rank["weight_bytes"], rank)
+
+    def test_names_and_comparison(self):
+        report = self.bench("--ranks", 2, "--payload", "bf16")
+        for name in NAMES:
+            self.assertIn(name, report)
+        self.assertEqual([report[name] for name in ("ranks", "mode", "link", "payload")], [2, "tensor", "shm", "bf16"])
+        for name in NAMES:
+            if name.endswith("_per_s") or name.startswith(("speedup_", "relative_")):
+                self.assertGreater(report[name], 0, name)
+        self.assertAlmostEqual(report["speedup_decode"] * report["one_rank"]["decode_tokens_per_s"] / report["decode_tokens_per_s"], 1)
+        self.assertAlmostEqual(report["relative_prefill"] * report["all_cores"]["prefill_tokens_per_s"] / report["prefill_tokens_per_s"], 1)
+        self.assertEqual([rank["rank"] for rank in report["per_rank"]], [0, 1])
+        for rank in report["per_rank"]:
+            for name in OF_RANK:
+                self.assertIn(name, rank)
+            self.assertGreater(rank["decode_bytes_sent_per_step"], 0)
+        # Both go over the same link.
+        first, second = report["per_rank"]
+        self.assertEqual(first["bytes_received"], second["bytes_sent"])
+        self.check_memory(report)
+        # Nothing of the file is held twice but a head of keys and values and norms.
+        self.assertLessEqual(sum(rank["weight_bytes"] for rank in report["per_rank"]), 1.05 * report["file_bytes"])
+
+    def test_stages_and_parts(self):
+        report = self.bench("--ranks", 3, "--mode", "hybrid", "--alone")
+        self.assertEqual(report["mode"], "hybrid")
+        self.assertEqual([rank["stage"] for rank in report["per_rank"]], [0, 0, 1])
+        last = report["per_rank"][-1]["layers"]
+        self.assertEqual(report["per_rank"][0]["layers"], [0, last[0]])
+        self.assertNotIn("one_rank", report)
+        self.assertNotIn("speedup_decode", report)
+        self.check_memory(report)
+
+        report = self.bench("--ranks", 2, "--parts", "2:1", "--alone", "--link", "tcp")
+        first, second = report["per_rank"]
+        self.assertGreater(first["weight_bytes"], 1.5 * second["weight_bytes"])
+        self.assertEqual(report["link"], "tcp")
+
+    def test_text(self):
+        text = shoal("bench", "ranks", MODEL_FILE, *SHORT, "--mode", "pipeline", "--quiet", home=self.scratch / "home", timeout=120)
+        self.assertLessEqual(max(map(len, text.splitlines())), 80, text)
+        for said in ("2 ranks (pipeline)", "one rank on", "memory peak"):
+            self.assertIn(said, text)
+
+    def test_refusals(self):
+        for words, said in ((("--ranks", "0"), "--ranks 0"), (("--ranks", "17"), "--ranks 17"), (("--mode", "round"), "'round'"),
+                            (("--link", "rope"), "'rope'"), (("--payload", "int3"), "'int3'"), (("--parts", "1:2:3"), "3 parts for 2 ranks"),
+                            (("--parts", "1:-1"), "'-1'"), (("--mode", "hybrid"), "at least 3"), (("--netns",), "--netns"),
+                            (("--rate", "1gbit"), "--rate"), (("--prompt-tokens", "8193"), "8192"), (("--repeat", "0"), "--repeat")):
+            with self.subTest(words):
+                got, sentence = refused(self, "bench", "ranks", MODEL_FILE, *words, home=self.scratch / "home")
+                self.assertEqual(got, 2, sentence)
+                self.assertIn(said, sentence)
+        got, sentence = refused(self, "bench", "ranks", MODEL_FILE, "--ranks", 12, *SHORT, home=self.scratch / "home")
+        self.assertNotEqual(got, 0)
+        self.assertIn("9 attention heads cannot be cut over 12 ranks", sentence)
+        got, sentence = refused(self, "bench", "ranks", self.scratch / "missing.gguf", *SHORT, home=self.scratch / "home")
+        self.assertEqual(got, 3, sentence)
+        self.assertIn("missing.gguf", sentence)
+
+
+if __name__ == "__main__":
+    unittest.main()
