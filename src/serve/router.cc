@@ -40,6 +40,24 @@ Task<bool> told(const Router::PlaceProgress& progress, Json what) {
   co_return co_await progress(std::move(what));
 }
 
+// What runs already, if it is what the wish asks for.
+Result<Json> suitable(Json running, const Wish& wish) {
+  const auto json = running.find("plan");
+  if (json == running.end()) return running;
+  SHOAL_ASSIGN(const Plan plan, plan_from_json(*json));
+  const auto ranks = static_cast<int>(plan.ranks.size());
+  const bool suits = (wish.node_count == 0 || wish.node_count == ranks) &&
+                     (!wish.mode || *wish.mode == plan_mode(plan)) &&
+                     (!wish.payload || *wish.payload == plan.payload || ranks == 1);
+  if (suits) return running;
+  const std::string name = running.value("model", "");
+  return fail(ErrorCode::kConflict,
+              "{} runs already, {} ({} node{}, {} between them); stop it first to place it "
+              "otherwise: shoal stop {}",
+              name, plan_mode_words(plan_mode(plan)), ranks, ranks == 1 ? "" : "s",
+              payload_name(plan.payload), name);
+}
+
 }  // namespace
 
 Router::Router(Context& context, LocalShards& shards, Instances& instances)
@@ -72,7 +90,7 @@ Task<Result<Json>> Router::place(std::string model, Wish wish, PlaceProgress pro
     }
     const std::optional<Json> remote = elsewhere(model, sha256);
     if (!remote) break;
-    if (remote->value("state", "") == "ready") co_return *remote;
+    if (remote->value("state", "") == "ready") co_return suitable(*remote, wish);
     if (Clock::now() > deadline)
       co_return fail(ErrorCode::kBusy, "{} is not ready yet; try again in a moment", model);
     Json waiting = {{"phase", "waiting for " + model}};
@@ -97,7 +115,7 @@ Task<Result<Json>> Router::place(std::string model, Wish wish, PlaceProgress pro
   }
   if (const Status ready = co_await instances_.wait(instance, Clock::now()); !ready)
     co_return std::unexpected(ready.error());
-  co_return instances_.describe(*instance);
+  co_return suitable(instances_.describe(*instance), wish);
 }
 
 Task<Result<std::shared_ptr<EventStream>>> Router::start(GenerateRequest request) {

@@ -125,6 +125,22 @@ class TwoNodes(WithNodes):
         for path in (m["path"] for m in c.json("list")["models"] if m["sha256"] == whole):
             self.assertEqual(hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest(), whole)
 
+    def test_layers_over_two_nodes_answer_as_parts_of_them_do_and_nothing_is_placed_twice(self):
+        self.place_over_both()
+        expected = ask(self.a, GREEDY)[1]["choices"][0]["message"]["content"]
+        with self.assertRaises(Failed) as refused:
+            self.a.shoal("place", MODEL, "--mode", "pipeline", "--nodes", "2", "--context", "2048")
+        self.assertEqual(refused.exception.code, 1)
+        self.assertIn("runs already, tensor parallel (2 nodes", refused.exception.stderr)
+        self.assertIn("shoal stop", refused.exception.stderr)
+        self.a.shoal("stop", MODEL)
+        self.a.shoal("place", MODEL, "--mode", "pipeline", "--nodes", "2", "--context", "2048", "--payload", "f32")
+        plan = self.a.instance(MODEL)["plan"]
+        self.assertEqual([rank["stage"] for rank in plan["ranks"]], [0, 1])
+        self.assertEqual(plan["mode"], "pipeline")
+        for node in (self.a, self.b):
+            self.assertEqual(ask(node, GREEDY)[1]["choices"][0]["message"]["content"], expected)
+
     def test_a_client_that_leaves_stops_its_generation(self):
         self.place_over_both()
         long = {**GREEDY, "max_tokens": 1800, "ignore_eos": True}
