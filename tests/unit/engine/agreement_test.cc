@@ -252,8 +252,9 @@ void expect_near(const SmallModel& model, const PlanCase& one, std::vector<NextT
   EXPECT_LT(tokens[tokens.size() / 2].distance, kMostlyAmplified * expected);
   EXPECT_LT(tokens.back().distance, kMostAmplified * expected);
   EXPECT_GE(equal_share(tokens), 1 - most_changed(expected) - 1 / all);
-  for (const NextToken& token : tokens)
-    EXPECT_LE(token.gap, kMostAmplified * expected * token.spread) << "it is no near tie";
+  double widest = 0;  // in spreads
+  for (const NextToken& token : tokens) widest = std::max(widest, token.gap / token.spread);
+  EXPECT_LE(widest, kMostAmplified * expected) << "it is no near tie";
   // A stage of one rank does one rank's arithmetic; and payloads are what they are called.
   if (one.payload != Payload::kF32) {
     EXPECT_GT(tokens.back().distance, expected / 10) << "nothing was rounded";
@@ -267,8 +268,10 @@ class Nearly : public testing::TestWithParam<std::string> {};
 TEST_P(Nearly, DifferencesOfPlansAreRoundingsAndNearTies) {
   const auto model = model_named(GetParam());
   ASSERT_TRUE(model);
+  const auto& cases = near_cases()[index_of(GetParam(), near_models())];
+  if (cases.empty()) GTEST_SKIP() << "one head and one layer: there is nothing to divide";
   std::array<Logits, 2> judges;
-  for (const PlanCase& one : near_cases()[index_of(GetParam(), near_models())]) {
+  for (const PlanCase& one : cases) {
     SCOPED_TRACE(text_of(one));
     Logits& judge = judges[one.best_isa ? 1 : 0];
     if (judge.empty()) judge = logits_of(*model, {kOneRank.plan, Payload::kF32, one.best_isa});
