@@ -30,7 +30,8 @@ class RankGroup {
   // Called while it waits: what for, bytes done and in all; false stops (kCancelled).
   using Progress = std::function<bool(const std::string& phase, uint64_t done, uint64_t total)>;
 
-  // Starts the workers and returns when all have loaded. A worker that fails is named, with why.
+  // Starts the workers and returns when all have loaded. Here and below, when ranks fail the error
+  // begins with the sentence of the one nearest to the cause; a line for each other one follows.
   static Result<std::unique_ptr<RankGroup>> start(RankGroupOptions options, Progress progress);
   ~RankGroup();  // kills what still runs
 

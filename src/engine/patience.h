@@ -47,10 +47,10 @@ class Patience {
   static constexpr double kTimesSlower = 4;
   // The first step touches memory for the first time, here and there not alike.
   static constexpr double kFirstLeasts = 3;
-  // Before this rank has computed anything: two small boards may take this long. Who has computed
-  // is less patient, and when it gives up it tells the others.
+  // Before this rank has computed anything: small boards with a large model may take this long. Who
+  // has computed is less patient, and when it gives up it tells the others.
   static constexpr double kUnknown_s = 28;
-  static constexpr double kUnknownRow_s = 0.5;
+  static constexpr double kUnknownRow_s = 0.25;
 
   // Steps of about as many rows take about as long: sizes are powers of two.
   static constexpr size_t kSizes = 24;

@@ -13,7 +13,7 @@ from local_nodes import SHOAL, until
 from support import MODEL_FILE, WithNodes
 
 # What the ranks promise is 2 s and a few times a step; the rest is for machines that do much else meanwhile.
-AT_ONCE_S, SOON_S = 10, 15
+AT_ONCE_S, SOON_S = 10, 12
 UNREACHABLE, DEADLINE = 5, 1  # exit codes
 ECHO = r"reset|closed its link|was lost"  # of a rank that has ended or given up
 
@@ -45,20 +45,20 @@ def lives(pid):
 class Computing:
     """`shoal bench ranks` that has loaded and is in the middle of what it was told; once over, what it said."""
 
-    def __init__(self, home, mode, link, ranks, *more):
+    def __init__(self, home, mode, link, ranks, *more, phase="decode"):
         self.ranks = ranks
         self.process = subprocess.Popen(
             [SHOAL, "bench", "ranks", MODEL_FILE, "--home", home, "--mode", mode, "--link", link, "--ranks", str(ranks), "--alone", "-t", "1",
-             "--prompt-tokens", "16", "--output-tokens", "7000", *more],
+             "--prompt-tokens", "16" if phase == "decode" else "7000", "--output-tokens", "7000", *more],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.said = []
         self.reading = threading.Thread(target=lambda: self.said.extend(self.process.stderr), daemon=True)
         self.reading.start()
         deadline = time.monotonic() + 120
-        while not any(line.startswith("decode") for line in self.said):
+        while not any(line.startswith(phase) for line in self.said):
             if time.monotonic() > deadline or self.process.poll() is not None:
                 self.process.kill()
-                raise AssertionError(f"the ranks did not come to decoding: {self.said}")
+                raise AssertionError(f"the ranks did not come to the {phase}: {self.said}")
             time.sleep(0.05)
         time.sleep(0.3)
         self.workers = workers_of(self.process)
@@ -86,8 +86,8 @@ class Computing:
 
 
 class Faults(WithNodes):
-    def strike(self, mode, link, ranks, blow, within_s, *more):
-        computing = Computing(self.scratch / "home", mode, link, ranks, *more)
+    def strike(self, mode, link, ranks, blow, within_s, *more, phase="decode"):
+        computing = Computing(self.scratch / "home", mode, link, ranks, *more, phase=phase)
         self.assertEqual(len(computing.workers), ranks)
         blow(computing)
         computing.end_within(within_s)
@@ -126,6 +126,25 @@ class Stopped(Faults):
                 for other in range(ranks):
                     if other != victim:
                         self.assertRegex(self.about(over, other), rf"rank {victim} did not answer in time|{ECHO}")
+
+    def test_in_the_first_steps_it_takes_longer_and_ends(self):
+        for mode in ("tensor", "pipeline"):
+            with self.subTest(mode=mode):
+                over = self.strike(mode, "tcp", 2, lambda c: os.kill(c.workers[1], signal.SIGSTOP), 90, phase="prefill")
+                self.assertEqual(over.code, DEADLINE)
+                self.assertRegex(over.sentence, r"^shoal: rank 0 of 2 ranks: rank 1 did not answer in time")
+
+
+class Interrupted(Faults):
+    def test_nothing_is_left_and_nothing_is_blamed(self):
+        computing = Computing(self.scratch / "home", "tensor", "shm", 2)
+        computing.process.send_signal(signal.SIGINT)
+        self.assertEqual(computing.process.wait(AT_ONCE_S), 130)
+        computing.reading.join(5)
+        self.assertFalse([line for line in computing.said if line.startswith("shoal")])
+        until(lambda: not any(map(lives, computing.workers)), "the workers to be gone", 10)
+        computing.process.stdout.close()
+        computing.process.stderr.close()
 
 
 class CutOff(Faults):

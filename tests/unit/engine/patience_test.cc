@@ -39,7 +39,7 @@ TEST(Patience, WithSlowStepsGrowsWithTheirNumber) {
 TEST(Patience, InTheFirstStepIsLongUntilThisRankHasComputed) {
   Patience patience(kLeast, 2);
   patience.begin(256);
-  EXPECT_GE(seconds(patience.for_parts(1, 0)), 100);
+  EXPECT_GE(seconds(patience.for_parts(1, 0)), 90);
   EXPECT_LE(seconds(patience.for_parts(1, 0.1)), 7);
   EXPECT_GE(seconds(patience.for_parts(2, 30)), 120);
 }
