@@ -38,7 +38,7 @@ class Group {
   // all_reduce adds over the ranks first_rank to first_rank + count - 1, of which this is one; all
   // ranks unless set.
   void reduce_among(int first_rank, int count);
-  // Of all_reduce and of the values sent to one rank; f32 unless set.
+  // Of all_reduce and, as stream_payload() says, of the values sent to one rank; f32 unless set.
   void set_payload(Payload payload);
   // What decides the route; another than positive, finite numbers changes nothing.
   void set_link_cost(LinkCost cost);
@@ -75,7 +75,7 @@ class Group {
   Status receive(int from, Bytes& frame, Deadline deadline);
   // Another length is kCorrupt.
   Status receive_exactly(int from, std::span<std::byte> frame, Deadline deadline);
-  // Numbers in the payload type.
+  // Numbers in the type that stream_payload() names.
   Status send_values(int to, std::span<const float> values, Deadline deadline);
   Status receive_values(int from, std::span<float> values, Deadline deadline);
 
@@ -83,8 +83,6 @@ class Group {
   // at once as far as the link takes it, and further whenever a call of this group waits or tries.
   // One that does not leave is named when the deadline of a wait passes.
   Status post(int to, Bytes frame);
-  // The same for numbers in the payload type; `values` is free again at once.
-  Status post_values(int to, std::span<const float> values);
   // An empty frame with the memory of one posted earlier.
   Bytes spare_frame();
   // Waits until all that was posted has left. A group that is destroyed drops what has not.

@@ -59,20 +59,22 @@ Status Group::receive_exactly(int from, std::span<std::byte> frame, Deadline dea
 
 Status Group::send_values(int to, std::span<const float> values, Deadline deadline) {
   State& state = *state_;
-  if (state.payload == Payload::kF32) return send(to, std::as_bytes(values), deadline);
-  state.packed_values.resize(packed_bytes(state.payload, values.size()));
-  pack(state.payload, values, state.packed_values);
+  const Payload payload = stream_payload(state.payload);
+  if (payload == Payload::kF32) return send(to, std::as_bytes(values), deadline);
+  state.packed_values.resize(packed_bytes(payload, values.size()));
+  pack(payload, values, state.packed_values);
   return send(to, state.packed_values, deadline);
 }
 
 Status Group::receive_values(int from, std::span<float> values, Deadline deadline) {
   State& state = *state_;
-  if (state.payload == Payload::kF32) {
+  const Payload payload = stream_payload(state.payload);
+  if (payload == Payload::kF32) {
     return receive_exactly(from, std::as_writable_bytes(values), deadline);
   }
-  state.packed_values.resize(packed_bytes(state.payload, values.size()));
+  state.packed_values.resize(packed_bytes(payload, values.size()));
   SHOAL_TRY(receive_exactly(from, state.packed_values, deadline));
-  unpack(state.payload, state.packed_values, values);
+  unpack(payload, state.packed_values, values);
   return {};
 }
 
@@ -81,14 +83,6 @@ Status Group::post(int to, Bytes frame) {
   if (state.error) return std::unexpected(*state.error);
   state.peer(to).lane.send_owned(std::move(frame));
   return state.push_out();
-}
-
-Status Group::post_values(int to, std::span<const float> values) {
-  const size_t bytes = packed_bytes(state_->payload, values.size());
-  Bytes frame = state_->take_spare(bytes);
-  frame.resize(bytes);
-  pack(state_->payload, values, frame);
-  return post(to, std::move(frame));
 }
 
 Bytes Group::spare_frame() {

@@ -64,7 +64,11 @@ Status ShardEngine::submit(const Step& step) {
 Status ShardEngine::submit_checked(const Step& step) {
   last_told_ = Clock::now();
   encode_step(step, frame_);
-  for (int rank = 1; rank < group_.size(); ++rank) SHOAL_TRY(group_.post(rank, frame_));
+  for (int rank = 1; rank < group_.size(); ++rank) {
+    Bytes header = group_.spare_frame();
+    header.assign(frame_.begin(), frame_.end());
+    SHOAL_TRY(group_.post(rank, std::move(header)));
+  }
   InFlight& mine = in_flight_.emplace_back();
   mine.step = step;
   SHOAL_TRY(run(step, mine.result));
@@ -183,7 +187,7 @@ Result<Engine::Followed> ShardEngine::follow_header(Deadline deadline) {
   StepResult unused;
   SHOAL_TRY(run(followed_, unused));
   if (has_head() && has_message(followed_)) {
-    Bytes message;
+    Bytes message = group_.spare_frame();
     pack(followed_, message);
     SHOAL_TRY(group_.post(0, std::move(message)));
   }

@@ -106,7 +106,9 @@ StageTime stage_time(const Stage& stage, const StepShape& step, KvType kv_type, 
   // Two per layer, and one more for the embedding or for candidates where the stage has those.
   const double sums = 2 * layers + (card[CutKind::kVocabulary].bytes_each > 0 ? 1 : 0);
   time.links_s = sums * all_reduce_s(stage.cuts.size(), stream, stage.among);
-  time.onward_s = send_s(stage.onward_copies * stream, stage.onward);
+  const double onward =
+      step.rows * static_cast<double>(card.hidden) * payload_bytes_each(stream_payload(payload));
+  time.onward_s = send_s(stage.onward_copies * onward, stage.onward);
   return time;
 }
 

@@ -215,7 +215,7 @@ TEST(Failures, AnotherLengthIsNamedWithBothLengths) {
 TEST(Failures, AnotherPayloadTypeIsAnError) {
   std::vector<Group> groups = make_groups(2, LinkMode::kPlain);
   groups[0].set_payload(Payload::kBf16);
-  ASSERT_TRUE(groups[0].post_values(1, std::vector<float>(64)));
+  ASSERT_TRUE(groups[0].send_values(1, std::vector<float>(64), in_seconds(kPatient_s)));
   std::vector<float> values(64);
   const Status wrong = groups[1].receive_values(0, values, in_seconds(kPatient_s));
   ASSERT_FALSE(wrong);

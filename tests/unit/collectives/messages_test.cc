@@ -187,7 +187,7 @@ TEST(Messages, StagesOfGroupsReduceAmongThemselves) {
         }
         ASSERT_TRUE(group.all_reduce(values, in_seconds(30)));
         if (first == 0) {
-          ASSERT_TRUE(group.post_values(group.rank() + 2, values));
+          ASSERT_TRUE(group.send_values(group.rank() + 2, values, in_seconds(30)));
         } else {
           EXPECT_THAT(values, ::testing::Each(::testing::FloatNear(4.0f * static_cast<float>(step),
                                                                    0.04f * step)));
