@@ -166,13 +166,18 @@ Result<Group> form_group(const ShardOrder& order, Mailbox<ArrivedLink>& arrived,
   return group;
 }
 
-Result<Shard> form_shard(const ShardOrder& order, Mailbox<ArrivedLink>& arrived, Channel& daemon) {
+Result<Shard> open_shard(const ShardOrder& order) {
   SHOAL_ASSIGN(const Isa isa, choose_isa(order.isa));
   Shard shard;
   SHOAL_ASSIGN(shard.file, gguf::File::open(order.model_path));
   SHOAL_ASSIGN(shard.description, describe(shard.file));
-  SHOAL_ASSIGN(Group group, form_group(order, arrived, Clock::now() + kFormTimeout));
   shard.backend = make_cpu_backend(isa, order.threads);
+  return shard;
+}
+
+Status form_shard(Shard& shard, const ShardOrder& order, Mailbox<ArrivedLink>& arrived,
+                  Channel& daemon) {
+  SHOAL_ASSIGN(Group group, form_group(order, arrived, Clock::now() + kFormTimeout));
 
   const Plan& plan = order.plan;
   EngineOptions options;
@@ -193,7 +198,7 @@ Result<Shard> form_shard(const ShardOrder& order, Mailbox<ArrivedLink>& arrived,
   SHOAL_ASSIGN(shard.engine, Engine::create(shard.file, shard.description,
                                             plan.ranks[static_cast<size_t>(order.rank)].cut,
                                             *shard.backend, std::move(group), options, progress));
-  return shard;
+  return {};
 }
 
 ShardStats shard_stats(const Shard& shard) {

@@ -32,8 +32,12 @@ struct Shard {
 // Higher ranks dial lower ones. Every failure names the rank and address it concerns.
 Result<Group> form_group(const ShardOrder& order, Mailbox<ArrivedLink>& arrived, Deadline deadline);
 
-// Opens the file, forms the group, loads the weights; reports "progress" frames while it does.
-Result<Shard> form_shard(const ShardOrder& order, Mailbox<ArrivedLink>& arrived, Channel& daemon);
+// Opens the file and reads what it says of the model.
+Result<Shard> open_shard(const ShardOrder& order);
+// Forms the group, loads the weights; reports "progress" frames while it does. Returns on all ranks
+// together.
+Status form_shard(Shard& shard, const ShardOrder& order, Mailbox<ArrivedLink>& arrived,
+                  Channel& daemon);
 
 ShardStats shard_stats(const Shard& shard);
 

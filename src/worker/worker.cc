@@ -13,11 +13,9 @@ namespace shoal {
 namespace {
 
 constexpr std::chrono::seconds kOrderTimeout{30};
-// A follower hears from its lead at least every 500 ms, or is waited for by it: a lead that
-// computes has told everybody before what. All have loaded together, but before its first word the
-// lead prepares its tokenizer.
+// A follower hears from its lead at least every 500 ms from when all have loaded, or is waited for
+// by it: a lead that computes has told everybody before what.
 constexpr std::chrono::seconds kLeadSilence{2};
-constexpr std::chrono::seconds kFirstWord{60};
 constexpr size_t kMostIntake = 256;
 
 // A request as it came, or the wish to end one: in one queue, so that a cancel never overtakes its
@@ -121,7 +119,7 @@ Status lead(Shard& shard, const ShardOrder& order, const Intake& intake, Inboxes
 
 Status follow(Shard& shard, Channel& daemon) {
   Clock::time_point last_report = Clock::now();
-  Deadline deadline = Clock::now() + kFirstWord;
+  Deadline deadline = Clock::now() + kLeadSilence;
   while (true) {
     SHOAL_ASSIGN(const Engine::Followed followed, shard.engine->follow(deadline));
     if (followed == Engine::Followed::kStop) return {};
@@ -139,11 +137,13 @@ Status serve_shard(Channel& daemon, Inboxes& inboxes) {
   start_logging(fmt::format("worker {}", order.rank), false);
   std::thread([&daemon, &inboxes] { read_frames(daemon, inboxes); }).detach();
 
-  SHOAL_ASSIGN(Shard shard, form_shard(order, inboxes.links, daemon));
+  SHOAL_ASSIGN(Shard shard, open_shard(order));
+  // Before the others come to wait for this rank's word.
   std::optional<Intake> intake;
   if (order.rank == 0 && !order.bench) {
     SHOAL_ASSIGN(intake, Intake::create(shard.file, order.plan.context, order.sampling));
   }
+  SHOAL_TRY(form_shard(shard, order, inboxes.links, daemon));
   (void)daemon.send({{"type", "ready"}, {"stats", to_json(shard_stats(shard))}});
   if (order.rank != 0) return follow(shard, daemon);
   return order.bench ? lead_bench(shard, inboxes.bench, daemon)

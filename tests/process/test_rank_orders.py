@@ -4,10 +4,12 @@ import json
 import os
 import select
 import shutil
+import signal
 import socket
 import struct
 import subprocess
 import threading
+import time
 import unittest
 
 from local_nodes import SHOAL
@@ -132,9 +134,19 @@ class Orders(WithNodes):
         self.workers[0].send({"type": "bench", "prompt_tokens": 8, "batch": 1, "context": 0, "output_tokens": 0})
         while not any(frame["type"] == "benched" for frame in self.workers[0].frames):
             self.assertIsNone(self.workers[0].process.poll(), self.workers[0].frames)
-            select.select([], [], [], 0.05)
+            time.sleep(0.05)
         self.workers[0].send({"type": "stop"})
         self.assertEqual([worker.process.wait(WITHIN_S) for worker in self.workers], [0, 0])
+
+    def test_a_lead_that_stops_before_its_first_word(self):
+        self.start()
+        while not all(any(frame["type"] == "ready" for frame in worker.frames) for worker in self.workers):
+            self.assertIsNone(self.workers[0].process.poll(), self.workers[0].frames)
+            time.sleep(0.01)
+        os.kill(self.workers[0].process.pid, signal.SIGSTOP)
+        stopped = time.monotonic()
+        self.assertIn("rank 0 did not answer in time", self.workers[1].complaint())
+        self.assertLess(time.monotonic() - stopped, 12)
 
     def test_another_plan(self):
         said = self.complaints(of_second={"plan": plan_of(16)})
