@@ -11,8 +11,11 @@ namespace {
 
 // Above what the plan says a rank needs: stacks, code, the allocator's slack.
 constexpr uint64_t kMemoryHeadroomBytes = 512ull << 20;
-constexpr std::chrono::seconds kLeastPatience{15};  // with a worker that says nothing
-constexpr std::chrono::seconds kLinkWait{10};       // for a link that comes before its worker
+constexpr std::chrono::seconds kLeastPatience{15};  // with a worker that says nothing,
+constexpr std::chrono::seconds kLoadPatience{
+    60};  // while it loads, which is told tensor by tensor,
+constexpr std::chrono::minutes kFormPatience{10};  // and once it has, and others load still
+constexpr std::chrono::seconds kLinkWait{10};      // for a link that comes before its worker
 constexpr std::chrono::seconds kStopGrace{2};
 
 enum class State { kFetching, kReserved, kLoading, kReady, kFailed };
@@ -62,6 +65,10 @@ struct LocalShards::Shard {
   uint64_t memory_bytes() const { return state == State::kFailed ? 0 : planned().memory_bytes; }
 
   std::chrono::duration<double> patience() const {
+    if (state == State::kLoading) {
+      const bool loaded = total_bytes > 0 && done_bytes >= total_bytes;
+      return loaded ? std::chrono::duration<double>(kFormPatience) : kLoadPatience;
+    }
     const double speed = std::max(reservation.order.plan.prefill_tokens_per_s, 1.0);
     return std::max<std::chrono::duration<double>>(
         kLeastPatience, std::chrono::duration<double>(20 * kStepRows / speed));
@@ -212,6 +219,7 @@ Status LocalShards::commit(const std::string& instance, uint64_t generation) {
   SHOAL_ASSIGN(shard->worker,
                WorkerProcess::spawn(context_.loop, std::move(options), std::move(callbacks)));
   shard->state = State::kLoading;
+  shard->done_bytes = shard->total_bytes = 0;  // of fetching the file
   shard->last_progress = Clock::now();
   shard->reservation.order.threads = context_.node.facts().threads;
   shard->reservation.order.isa = context_.options.isa;
