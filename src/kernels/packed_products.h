@@ -210,29 +210,40 @@ struct Floats {
   template <int M>
   static void sub_block(const uint8_t* p, const PieceOffsets&, int64_t columns, int64_t b,
                         const Rows<M>& in, float (*state)[kSums]) {
+    // All parts at once where registers suffice: so many more chains of additions.
+    constexpr int kAtOnce = M <= 2 ? V::kParts : 1;
+    for (int part = 0; part < V::kParts; part += kAtOnce)
+      some_parts<M, kAtOnce>(p, part, columns, b, in, state);
+  }
+  template <int M, int kCount>
+  static inline __attribute__((always_inline)) void some_parts(const uint8_t* p, int part,
+                                                               int64_t columns, int64_t b,
+                                                               const Rows<M>& in,
+                                                               float (*state)[kSums]) {
     const int64_t begin = b * kSubBlock;
     const int64_t end = begin + kSubBlock < columns ? begin + kSubBlock : columns;
-    for (int part = 0; part < V::kParts; ++part) {
-      F even[M], odd[M];
-      for (int m = 0; m < M; ++m) {
-        even[m] = V::load_floats(state[m] + V::kLanes * part);
-        odd[m] = V::load_floats(state[m] + 16 + V::kLanes * part);
+    F even[M][kCount], odd[M][kCount];
+    for (int m = 0; m < M; ++m) {
+      for (int i = 0; i < kCount; ++i) {
+        even[m][i] = V::load_floats(state[m] + V::kLanes * (part + i));
+        odd[m][i] = V::load_floats(state[m] + 16 + V::kLanes * (part + i));
       }
-      int64_t c = begin;
-      for (; c + 1 < end; c += 2) {
-        const Pair w = columns_at(p, c, part);
+    }
+    int64_t c = begin;
+    for (; c + 1 < end; c += 2) {
+      for (int i = 0; i < kCount; ++i) {
+        const Pair w = columns_at(p, c, part + i);
         for (int m = 0; m < M; ++m) {
-          even[m] = V::fma(w.even, V::set(in.x[m][c]), even[m]);
-          odd[m] = V::fma(w.odd, V::set(in.x[m][c + 1]), odd[m]);
+          even[m][i] = V::fma(w.even, V::set(in.x[m][c]), even[m][i]);
+          odd[m][i] = V::fma(w.odd, V::set(in.x[m][c + 1]), odd[m][i]);
         }
       }
-      if (c < end) {
-        const F w = column_at(p, c, part);
-        for (int m = 0; m < M; ++m) even[m] = V::fma(w, V::set(in.x[m][c]), even[m]);
-      }
-      for (int m = 0; m < M; ++m) {
-        V::store_floats(state[m] + V::kLanes * part, even[m]);
-        V::store_floats(state[m] + 16 + V::kLanes * part, odd[m]);
+    }
+    for (int m = 0; m < M; ++m) {
+      for (int i = 0; i < kCount; ++i) {
+        if (c < end) even[m][i] = V::fma(column_at(p, c, part + i), V::set(in.x[m][c]), even[m][i]);
+        V::store_floats(state[m] + V::kLanes * (part + i), even[m][i]);
+        V::store_floats(state[m] + 16 + V::kLanes * (part + i), odd[m][i]);
       }
     }
   }
