@@ -94,14 +94,20 @@ struct Setup {
     blocks.resize(x.size() / kSubBlock);
     codes.resize(blocks.size() * kCodeBytes);
     if (table.takes_codes(type)) {
-      table.quantise(x.data(), count * kColumns, codes.data(), blocks.data());
+      quantise_rows(table, takes_apart(table, count), x.data(), count * kColumns, codes.data(),
+                    blocks.data());
     }
     out.resize(static_cast<size_t>(count * view.rows));
     scratch =
         *MemoryRegion::create(static_cast<uint64_t>(kProductScratchBytes * threads), "the bench");
   }
   void multiply() {
-    const InputRows input = {x.data(), kColumns, codes.data(), blocks.data(), kColumns / kSubBlock};
+    const InputRows input = {x.data(),
+                             kColumns,
+                             codes.data(),
+                             blocks.data(),
+                             kColumns / kSubBlock,
+                             takes_apart(table, count)};
     const int64_t units = view.rows / table.row_unit, threads = pool.thread_count();
     const auto job = [&](int index) {
       table.product(view.type)(

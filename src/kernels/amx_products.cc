@@ -2,10 +2,13 @@
 #include "kernels/amx_products.h"
 
 #include "kernels/amx_tiles.h"
+#include "kernels/avx2_products.h"
 #include "kernels/avx512_products.h"
 #include "kernels/avx512_vectors.h"
 
 namespace shoal::kernels {
+
+static_assert(kApartRows < Avx512::kManyRows / 2);  // so that tiles never get levels apart
 
 Product amx_product(ElementType type) {
   const Product by_tiles = tile_product_of<Avx512, AmxTiles, avx512_product>(type);

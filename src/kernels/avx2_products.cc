@@ -17,8 +17,7 @@ __m256i take_level(__m256& x, float scale, float inverse) {
   return codes;
 }
 
-int32_t sum_of(__m256i a, __m256i b) {
-  const __m256i eight = _mm256_add_epi32(a, b);
+int32_t sum_of(__m256i eight) {
   __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
   four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
   return _mm_cvtsi128_si32(_mm_add_epi32(four, _mm_shuffle_epi32(four, 0xb1)));
@@ -32,13 +31,29 @@ __m256i ordered_pairs(__m256i first, __m256i last) {
                               0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15));
 }
 
-}  // namespace
-
-Product avx2_product(ElementType type) {
-  return vector_product<Avx2>(type);
+void put_pairs(const __m256i (&coarse)[4], const __m256i (&fine)[4], int8_t* out) {
+  __m256i steps[4];
+  for (int i = 0; i < 4; ++i) {
+    const __m256i high = _mm256_mullo_epi32(coarse[i], _mm256_set1_epi32(kFineSteps));
+    steps[i] = _mm256_add_epi32(high, fine[i]);
+  }
+  auto* words = reinterpret_cast<__m256i*>(out);
+  _mm256_storeu_si256(words, ordered_pairs(steps[0], steps[1]));
+  _mm256_storeu_si256(words + 1, ordered_pairs(steps[2], steps[3]));
 }
 
-void avx2_quantise(const float* in, int64_t count, int8_t* codes, BlockSums* blocks) {
+void put_apart(const __m256i (&coarse)[4], const __m256i (&fine)[4], int8_t* out) {
+  for (int i = 0; i < 4; ++i) {
+    const __m256i words = _mm256_packs_epi32(coarse[i], fine[i]);  // of four columns, four more
+    const __m256i bytes = _mm256_packs_epi16(words, words);
+    const __m128i ordered =
+        _mm_unpacklo_epi32(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + kApartBytes * i), ordered);
+  }
+}
+
+template <auto kPut>
+void quantise(const float* in, int64_t count, int8_t* codes, BlockSums* blocks) {
   const __m256i magnitude_bits = _mm256_set1_epi32(0x7fffffff);
   for (int64_t b = 0; b < count / kSubBlock; ++b) {
     __m256 x[4];
@@ -56,21 +71,36 @@ void avx2_quantise(const float* in, int64_t count, int8_t* codes, BlockSums* blo
     const bool tiny = largest < 1e-33f;  // neither inverse may overflow
     const float coarse = tiny ? 0 : largest / 127;
     const float fine = coarse / kFineSteps;
-    __m256i steps[4];
+    __m256i high[4], low[4], sums[2];
     for (int i = 0; i < 4; ++i) {
-      const __m256i high = take_level(x[i], coarse, tiny ? 0 : 127 / largest);
-      const __m256i low = take_level(x[i], fine, tiny ? 0 : kFineSteps / coarse);
-      steps[i] = _mm256_add_epi32(_mm256_mullo_epi32(high, _mm256_set1_epi32(kFineSteps)), low);
+      high[i] = take_level(x[i], coarse, tiny ? 0 : 127 / largest);
+      low[i] = take_level(x[i], fine, tiny ? 0 : kFineSteps / coarse);
     }
-    auto* out = reinterpret_cast<__m256i*>(codes + b * kCodeBytes);
-    _mm256_storeu_si256(out, ordered_pairs(steps[0], steps[1]));
-    _mm256_storeu_si256(out + 1, ordered_pairs(steps[2], steps[3]));
+    kPut(high, low, codes + b * kCodeBytes);
+    for (int half = 0; half < 2; ++half) {
+      const __m256i both = _mm256_add_epi32(high[2 * half], high[2 * half + 1]);
+      sums[half] = _mm256_add_epi32(_mm256_mullo_epi32(both, _mm256_set1_epi32(kFineSteps)),
+                                    _mm256_add_epi32(low[2 * half], low[2 * half + 1]));
+    }
     BlockSums& block = blocks[b];
-    block.half_steps[0] = sum_of(steps[0], steps[1]);
-    block.half_steps[1] = sum_of(steps[2], steps[3]);
+    block.half_steps[0] = sum_of(sums[0]);
+    block.half_steps[1] = sum_of(sums[1]);
     block.scale = fine;
     block.weighted_sum = fine * static_cast<float>(block.half_steps[0] + block.half_steps[1]);
   }
+}
+
+}  // namespace
+
+Product avx2_product(ElementType type) {
+  return vector_product<Avx2>(type);
+}
+
+void avx2_quantise(const float* in, int64_t count, int8_t* codes, BlockSums* blocks) {
+  quantise<put_pairs>(in, count, codes, blocks);
+}
+void avx2_quantise_apart(const float* in, int64_t count, int8_t* codes, BlockSums* blocks) {
+  quantise<put_apart>(in, count, codes, blocks);
 }
 
 uint64_t avx2_read_streams(const uint8_t* bytes, int64_t quarter_bytes) {

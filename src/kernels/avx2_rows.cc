@@ -150,6 +150,8 @@ const KernelTable* avx2_kernels() {
       .unpack_row = interleaved_unpack_row,
       .product = machine_has_avx_vnni() ? avxvnni_product : avx2_product,
       .quantise = avx2_quantise,
+      .quantise_apart = avx2_quantise_apart,
+      .apart_rows = machine_has_avx_vnni() ? kApartRows : 0,
       .rms_norm = rms_norm,
       .gate = gate,
       .store_f16 = store_f16,

@@ -13,7 +13,7 @@ struct Avx2 {
   using I = __m256i;
   using F = __m256;
   static constexpr int kLanes = 8, kParts = 2;
-  static constexpr int kCodeRows = 4, kFloatRows = 4;    // of input at once, packed
+  static constexpr int kPairRows = 4, kFloatRows = 4;    // of input at once, packed
   static constexpr int kPanelUnits = 1, kPanelRows = 4;  // 8 int32 sums in registers
   static constexpr int64_t kManyRows = 12;  // under so many, unpacking costs more than it saves
 
@@ -36,6 +36,7 @@ struct Avx2 {
   static I broadcast(const void* p) {  // as a float: g++ 12 takes integers through a register
     return _mm256_castps_si256(_mm256_broadcast_ss(static_cast<const float*>(p)));
   }
+  static I bits_xor(I a, I b) { return _mm256_xor_si256(a, b); }
   static I bits_and(I a, I b) { return _mm256_and_si256(a, b); }
   static I or_masked(I a, I b, I mask) { return _mm256_or_si256(a, _mm256_and_si256(b, mask)); }
   template <int kBits>

@@ -1,16 +1,17 @@
-// Products by AVX-512 with VNNI, whose vpdpwssd multiplies pairs of int16 and adds them to int32.
-// What is done with it: vector_products.h.
+// Products by AVX-512 with VNNI, whose vpdpwssd multiplies pairs of int16 and adds them to int32,
+// and whose vpdpbusd four pairs of bytes. What is done with it: vector_products.h.
 #include "kernels/avx512_products.h"
 
 #include <immintrin.h>
 
 #include "kernels/avx512_vectors.h"
 #include "kernels/vector_products.h"
+#include "kernels/vnni_bytes.h"
 
 namespace shoal::kernels {
 
 Product avx512_product(ElementType type) {
-  return vector_product<Avx512>(type);
+  return vector_product<VnniBytes<Avx512>>(type);
 }
 
 uint64_t avx512_read_streams(const uint8_t* bytes, int64_t quarter_bytes) {

@@ -1,5 +1,6 @@
 // The table of AVX-512: its own products and attention, the rest by AVX2, which every such
 // processor has.
+#include "kernels/avx2_products.h"
 #include "kernels/avx512_attention.h"
 #include "kernels/avx512_products.h"
 #include "kernels/kernel_table.h"
@@ -11,6 +12,7 @@ const KernelTable* avx512_kernels() {
     KernelTable t = *avx2_kernels();
     t.isa = Isa::kAvx512;
     t.product = avx512_product;
+    t.apart_rows = kApartRows;
     t.attend = avx512_attend;
     t.attend_span = avx512_attend_span;
     t.attend_join = avx512_attend_join;

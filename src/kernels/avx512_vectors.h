@@ -13,7 +13,7 @@ struct Avx512 {
   using I = __m512i;
   using F = __m512;
   static constexpr int kLanes = 16, kParts = 1;
-  static constexpr int kCodeRows = 8, kFloatRows = 8;    // of input at once, packed
+  static constexpr int kPairRows = 8, kFloatRows = 8;    // of input at once, packed
   static constexpr int kPanelUnits = 2, kPanelRows = 6;  // 12 int32 and 12 float sums in registers
   static constexpr int64_t kManyRows = 12;  // under so many, unpacking costs more than it saves
 
@@ -37,6 +37,7 @@ struct Avx512 {
   static I broadcast(const void* p) {  // as a float: g++ 12 takes integers through a register
     return _mm512_castps_si512(_mm512_broadcastss_ps(_mm_load_ss(static_cast<const float*>(p))));
   }
+  static I bits_xor(I a, I b) { return _mm512_xor_si512(a, b); }
   static I bits_and(I a, I b) { return _mm512_and_si512(a, b); }
   static I or_masked(I a, I b, I mask) { return _mm512_ternarylogic_epi32(a, b, mask, 0xf8); }
   template <int kBits>
@@ -64,6 +65,7 @@ struct Avx512 {
   static I sub16(I a, I b) { return _mm512_sub_epi16(a, b); }
   static I mul16(I a, I b) { return _mm512_mullo_epi16(a, b); }
   static I dot(I sum, I a, I b) { return _mm512_dpwssd_epi32(sum, a, b); }
+  static I dot_bytes(I sum, I w, I x) { return _mm512_dpbusd_epi32(sum, w, x); }
 
   static F to_floats(I x) { return _mm512_cvtepi32_ps(x); }
   static F as_floats(I x) { return _mm512_castsi512_ps(x); }

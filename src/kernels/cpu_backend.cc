@@ -383,6 +383,7 @@ InputRows CpuBackend::project_input(const Project& op, int64_t rows) {
   const int64_t columns = width(op.in), stride = block_stride(columns);
   auto* codes = reinterpret_cast<int8_t*>(codes_.data());
   auto* blocks = reinterpret_cast<BlockSums*>(blocks_.data());
+  const bool apart = takes_apart(kernels_, rows);
   const bool wanted = std::ranges::any_of(op.outputs, [&](const Project::Output& output) {
     return kernels_.takes_codes(matrix(output.weight).view.type);
   });
@@ -393,13 +394,13 @@ InputRows CpuBackend::project_input(const Project& op, int64_t rows) {
         const int64_t r = begin / per_row, first = begin % per_row;
         const int64_t count = std::min(end - begin, per_row - first);
         const int64_t at = r * stride + first;
-        kernels_.quantise(row(op.in, r) + first * kSubBlock, count * kSubBlock,
-                          codes + at * kCodeBytes, blocks + at);
+        quantise_rows(kernels_, apart, row(op.in, r) + first * kSubBlock, count * kSubBlock,
+                      codes + at * kCodeBytes, blocks + at);
         begin += count;
       }
     });
   }
-  return {buffer(op.in), columns, codes, blocks, stride};
+  return {buffer(op.in), columns, codes, blocks, stride, apart};
 }
 
 Status CpuBackend::execute(const Project& op, const StepBatch& batch) {
@@ -452,20 +453,24 @@ Status CpuBackend::execute(const ProjectParts& op, const StepBatch& batch) {
   auto* codes = reinterpret_cast<int8_t*>(codes_.data());
   auto* blocks = reinterpret_cast<BlockSums*>(blocks_.data());
   const ElementType type = weights.views.front().type;
+  const bool apart = takes_apart(kernels_, count);
   if (kernels_.takes_codes(type)) {
     split(count * parts, count * width(op.in), [&](int64_t begin, int64_t end, int) {
       for (int64_t part = begin; part < end; ++part) {
-        kernels_.quantise(buffer(op.in) + part * op.in_stride, op.in_width,
-                          codes + part * stride * kCodeBytes, blocks + part * stride);
+        quantise_rows(kernels_, apart, buffer(op.in) + part * op.in_stride, op.in_width,
+                      codes + part * stride * kCodeBytes, blocks + part * stride);
       }
     });
   }
   const int64_t units = weights.unit_count();
   split(parts, count * width(op.out) * op.in_width, [&](int64_t begin, int64_t end, int thread) {
     for (int64_t part = begin; part < end; ++part) {
-      const InputRows input{buffer(op.in) + part * op.in_stride, width(op.in),
-                            codes + part * stride * kCodeBytes, blocks + part * stride,
-                            parts * stride};
+      const InputRows input{buffer(op.in) + part * op.in_stride,
+                            width(op.in),
+                            codes + part * stride * kCodeBytes,
+                            blocks + part * stride,
+                            parts * stride,
+                            apart};
       kernels_.product(type)(weights.views[static_cast<size_t>(part)], input, count, 0, units,
                              product_scratch(thread), buffer(op.out) + part * op.out_stride,
                              width(op.out));

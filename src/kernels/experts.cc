@@ -20,14 +20,15 @@ Result<RowScratch> RowScratch::create(int64_t rows, int64_t width) {
   return scratch;
 }
 
-void RowScratch::quantise(const KernelTable& kernels, ThreadPool& pool, int64_t rows) const {
+void RowScratch::quantise(const KernelTable& kernels, ThreadPool& pool, int64_t rows, bool apart) {
+  apart_ = apart;
   const int64_t stride = block_stride(width_);
   const auto job = [&](int index) {
     const int64_t threads = pool.thread_count();
     for (int64_t r = rows * index / threads; r < rows * (index + 1) / threads; ++r) {
-      kernels.quantise(row(r), width_,
-                       reinterpret_cast<int8_t*>(codes_.data()) + r * stride * kCodeBytes,
-                       reinterpret_cast<BlockSums*>(blocks_.data()) + r * stride);
+      quantise_rows(kernels, apart, row(r), width_,
+                    reinterpret_cast<int8_t*>(codes_.data()) + r * stride * kCodeBytes,
+                    reinterpret_cast<BlockSums*>(blocks_.data()) + r * stride);
     }
   };
   pool.run(std::ref(job));
@@ -35,9 +36,12 @@ void RowScratch::quantise(const KernelTable& kernels, ThreadPool& pool, int64_t 
 
 InputRows RowScratch::input(int64_t first) const {
   const int64_t stride = block_stride(width_);
-  return {row(first), width_,
+  return {row(first),
+          width_,
           reinterpret_cast<const int8_t*>(codes_.data()) + first * stride * kCodeBytes,
-          reinterpret_cast<const BlockSums*>(blocks_.data()) + first * stride, stride};
+          reinterpret_cast<const BlockSums*>(blocks_.data()) + first * stride,
+          stride,
+          apart_};
 }
 
 Result<ExpertRunner> ExpertRunner::create(int64_t rows, int used, int64_t hidden, int64_t width) {
@@ -152,7 +156,9 @@ void ExpertRunner::run(const KernelTable& kernels, ThreadPool& pool, const Exper
   const auto takes_codes = [&](const PackedMatrices& weights) {
     return kernels.takes_codes(weights.views.front().type);
   };
-  if (takes_codes(task.gate) || takes_codes(task.up)) in_.quantise(kernels, pool, pairs);
+  // An expert has at most a pair of each row.
+  const bool apart = takes_apart(kernels, task.rows);
+  if (takes_codes(task.gate) || takes_codes(task.up)) in_.quantise(kernels, pool, pairs, apart);
   const int64_t width = task.op.width;
   const Product inner[] = {{task.gate, task.gate_bias, gate_.row(0), width},
                            {task.up, task.up_bias, up_.floats(), width}};
@@ -165,7 +171,7 @@ void ExpertRunner::run(const KernelTable& kernels, ThreadPool& pool, const Exper
                  end - begin, gate_.row(0) + begin);
   };
   pool.run(std::ref(activate));
-  if (takes_codes(task.down)) gate_.quantise(kernels, pool, pairs);
+  if (takes_codes(task.down)) gate_.quantise(kernels, pool, pairs, apart);
   const Product outer[] = {{task.down, task.down_bias, out_.floats(), task.hidden}};
   multiply(kernels, pool, gate_, outer, task.scratch);
   combine(task);

@@ -26,7 +26,7 @@ class RowScratch {
   float* row(int64_t index) const { return values_.floats() + index * width_; }
   // Codes of the first `rows` rows where the type takes them; then what a product reads from row
   // `first` on.
-  void quantise(const KernelTable& kernels, ThreadPool& pool, int64_t rows) const;
+  void quantise(const KernelTable& kernels, ThreadPool& pool, int64_t rows, bool apart);
   InputRows input(int64_t first) const;
   uint64_t bytes() const { return values_.size() + codes_.size() + blocks_.size(); }
 
@@ -35,6 +35,7 @@ class RowScratch {
   MemoryRegion values_;
   MemoryRegion codes_;
   MemoryRegion blocks_;
+  bool apart_ = false;
 };
 
 struct ExpertTask {

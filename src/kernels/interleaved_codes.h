@@ -14,9 +14,11 @@ namespace shoal::kernels {
 
 inline constexpr int kPairs = kSubBlock / 2;  // of columns, in a sub-block
 
-// Vectors that multiply bytes (neon_vectors.h) rather than pairs of int16.
+// What vectors multiply: bytes, with the levels of activations apart, or pairs of int16; or both.
 template <class V>
 concept MultipliesBytes = requires { typename V::ByteSums; };
+template <class V>
+concept MultipliesPairs = requires(typename V::I x) { V::dot(x, x, x); };
 
 // Two activations, in the order of Codes::pairs, in every lane.
 template <class V>
@@ -63,6 +65,8 @@ struct Codes {
   static constexpr const TypeForm& kForm = type_form(kType);
   static constexpr bool kLookedUp = kForm.table != Table::kNone;
   static constexpr int kCenter = kForm.center;  // to be subtracted from what pairs() gives
+  static constexpr int kRaised =
+      kLookedUp || kForm.low_bits == 8 ? 128 : kForm.center;  // from unsigned_bytes()
   static_assert(sums_fit<kType>());
 
   const uint8_t *low, *high;
@@ -102,22 +106,34 @@ struct Codes {
   I bytes() const {
     if constexpr (kForm.low_bits == 8) {
       return V::load(low + 64 * kGroup);
+    } else if constexpr (kLookedUp) {
+      return V::look_up(table, packed_bytes<kGroup>());
     } else {
-      constexpr int kPer = 8 / kForm.low_bits;  // columns to a byte; nibbles lie as in the file
-      constexpr int kVector = kPer == 2 ? kGroup % 4 : kGroup / kPer;
-      constexpr int kShift = kPer == 2 ? kGroup / 4 * 4 : kGroup % kPer * 2;
-      const I packed = V::load(low + 64 * kVector);
-      const I code =
-          V::bits_and(V::template right16<kShift>(packed), V::set8((1 << kForm.low_bits) - 1));
-      if constexpr (kLookedUp) {
-        return V::look_up(table, code);
-      } else {
-        return with_high_bits<kGroup>(code);
-      }
+      return with_high_bits<kGroup>(packed_bytes<kGroup>());
+    }
+  }
+  template <int kGroup>
+  I unsigned_bytes() const {
+    if constexpr (kForm.low_bits == 8) {
+      return V::bits_xor(bytes<kGroup>(), V::set8(-128));
+    } else if constexpr (kLookedUp) {
+      return V::look_up(V::bits_xor(table, V::set8(-128)), packed_bytes<kGroup>());
+    } else {
+      return bytes<kGroup>();
     }
   }
 
  private:
+  // The low bits of bytes().
+  template <int kGroup>
+  I packed_bytes() const {
+    static_assert(kForm.low_bits < 8);
+    constexpr int kPer = 8 / kForm.low_bits;  // columns to a byte; nibbles lie as in the file
+    constexpr int kVector = kPer == 2 ? kGroup % 4 : kGroup / kPer;
+    constexpr int kShift = kPer == 2 ? kGroup / 4 * 4 : kGroup % kPer * 2;
+    const I packed = V::load(low + 64 * kVector);
+    return V::bits_and(V::template right16<kShift>(packed), V::set8((1 << kForm.low_bits) - 1));
+  }
   template <int kGroup>
   I with_high_bits(I code) const {
     if constexpr (kForm.high_bits == 0) {

@@ -45,12 +45,16 @@ struct MatrixView {
 // the other way on one rank than on another grows from layer to layer until two plans disagree on
 // 4% of SmolLM2's next tokens; two levels move it by 1/64000.
 // A remainder is at most half a coarse step and a few ulps of the largest: 252 fine steps in a
-// coarse one instead of 254 keep its code within int8. Products take both as one int16 of fine
-// steps.
+// coarse one instead of 254 keep its code within int8.
 inline constexpr int kFineSteps = 252;
 inline constexpr int kLargestStep = 127 * kFineSteps + kFineSteps / 2;
-inline constexpr int kCodeBytes =
-    64;  // of 32 activations: an int16 each, in the order of their pairs
+
+// The codes of 32 activations lie in either of two forms, for products that sum the same integers:
+// - as an int16 of fine steps each, in the order of their pairs, or
+// - with the levels apart, for products that multiply bytes: of each 8 columns the coarse codes,
+//   then the fine ones. Weights need not be widened for these, but there are two sums for each row.
+inline constexpr int kCodeBytes = 64;
+inline constexpr int kApartBytes = 16;  // of 8 columns, apart
 
 // What goes with 32 activations: value = scale * steps.
 struct BlockSums {
@@ -64,9 +68,10 @@ struct InputRows {
   const float* values;
   int64_t value_stride;
   // Block b (of 32 activations) of row r has number r * block_stride + b here and there.
-  const int8_t* codes;  // kCodeBytes each, as the table's quantise() left them
+  const int8_t* codes;  // kCodeBytes each
   const BlockSums* blocks;
   int64_t block_stride;
+  bool apart = false;  // as quantise_apart() left the codes, or quantise()
 };
 
 // out[row * out_stride + r] = sum over columns of matrix(r, column) * input(row, column), for every
@@ -187,8 +192,12 @@ struct KernelTable {
 
   // --- rows ---
   // `count` is a multiple of 32: as many / 32 blocks. Where the largest magnitude of 32 is under
-  // 1e-33 the codes are zero. Null in a table whose products all read floats.
+  // 1e-33 the codes are zero. Null where no product reads such codes.
   void (*quantise)(const float* in, int64_t count, int8_t* codes, BlockSums* blocks);
+  // The same with the levels apart: what products read of up to `apart_rows` rows of input.
+  void (*quantise_apart)(const float* in, int64_t count, int8_t* codes,
+                         BlockSums* blocks) = nullptr;
+  int64_t apart_rows = 0;
   void (*rms_norm)(const float* in, const float* weight, int64_t width, float epsilon, float* out);
   void (*gate)(GateKind kind, const float* gate, const float* up, int64_t count, float* out);
 
@@ -212,6 +221,15 @@ struct KernelTable {
   int64_t peak_multiply_adds;
   const char* peak_numbers;
 };
+
+// Whether so many rows of input, all that a product may get at once, are quantised apart.
+static inline bool takes_apart(const KernelTable& kernels, int64_t rows) {
+  return rows <= kernels.apart_rows;
+}
+static inline void quantise_rows(const KernelTable& kernels, bool apart, const float* in,
+                                 int64_t count, int8_t* codes, BlockSums* blocks) {
+  (apart ? kernels.quantise_apart : kernels.quantise)(in, count, codes, blocks);
+}
 
 // The table of an instruction set; null where Shoal has no kernels for it.
 const KernelTable* kernels_for(Isa isa);

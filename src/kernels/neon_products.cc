@@ -25,7 +25,7 @@ Product neon_product(ElementType type) {
   return vector_product<Neon>(type);
 }
 
-void neon_quantise(const float* in, int64_t count, int8_t* codes, BlockSums* blocks) {
+void neon_quantise_apart(const float* in, int64_t count, int8_t* codes, BlockSums* blocks) {
   for (int64_t b = 0; b < count / kSubBlock; ++b) {
     float32x4_t x[8];
     // The largest magnitude by its bits, which orders NaN above all: it reaches the scale and so

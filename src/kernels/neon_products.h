@@ -9,7 +9,7 @@ namespace shoal::kernels {
 Product neon_product(ElementType type);         // null for a type without one
 Product neon_dot_product(ElementType type);     // only where machine_has_dot_products()
 Product neon_matrix_product(ElementType type);  // only where machine_has_matrix_products()
-void neon_quantise(const float* in, int64_t count, int8_t* codes, BlockSums* blocks);
+void neon_quantise_apart(const float* in, int64_t count, int8_t* codes, BlockSums* blocks);
 uint64_t neon_read_streams(const uint8_t* bytes, int64_t quarter_bytes);
 
 // KernelTable::peak by each, and what a round of it multiplies.

@@ -2,8 +2,7 @@
 // with activations: by any such processor, by those that have products of four bytes ("dotprod"),
 // and of matrices of bytes ("i8mm"). All give the same sums. Only for files of that architecture.
 //
-// An activation's two levels stay bytes here, other than on x86: kCodeBytes of 32 activations are
-// four times eight coarse codes and the eight fine ones beside them.
+// An activation's two levels are always apart (kernel_table.h): there is no product of pairs.
 #pragma once
 
 #include <arm_neon.h>
@@ -22,7 +21,8 @@ struct Neon {
   static constexpr int kLanes = 4, kParts = 4;
   // Of input at once: 16 sums in registers, of bytes' coarse and fine products or of floats' even
   // and odd columns.
-  static constexpr int kCodeRows = 8, kFloatRows = 8;
+  static constexpr int kByteRows = 8, kFloatRows = 8;
+  static constexpr bool kUnsignedBytes = false;
 
   static I load(const void* p) { return vld1q_s32(static_cast<const int32_t*>(p)); }
   static F load_floats(const float* p) { return vld1q_f32(p); }

@@ -7,7 +7,8 @@
 
 namespace shoal::kernels {
 
-template <class V, ElementType kElement>
+// kApart: the levels of activations lie apart (kernel_table.h), and bytes are multiplied.
+template <class V, ElementType kElement, bool kApart>
 struct Packed {
   using I = typename V::I;
   using F = typename V::F;
@@ -15,7 +16,13 @@ struct Packed {
   static constexpr const TypeForm& kForm = type_form(kType);
   // Of types with integer scales: what is summed, then what waits for d.
   static constexpr int kSums = kFloatScaled<kType> ? 16 : 32;
-  static constexpr int kRowBlock = V::kCodeRows;
+  static constexpr int kRowBlock = [] {
+    if constexpr (kApart) {
+      return V::kByteRows;
+    } else {
+      return V::kPairRows;
+    }
+  }();
   static constexpr bool kPaired = false;
 
   // dot[m][half]: of the first and the last 16 columns of sub-block b, exactly.
@@ -23,14 +30,14 @@ struct Packed {
   static inline __attribute__((always_inline)) void dots(const Codes<V, kType>& codes,
                                                          const Rows<M>& in, int64_t b,
                                                          I (&dot)[M][2]) {
-    if constexpr (MultipliesBytes<V>) {
+    if constexpr (kApart) {
       byte_dots<M, 0>(codes, in, b, dot);
       byte_dots<M, 1>(codes, in, b, dot);
     } else {
       pair_dots<M>(codes, in, b, dot);
     }
   }
-  // Of eight columns at once, and the two levels of activations apart.
+  // Of eight columns at once.
   template <int M, int kHalf>
   static void byte_dots(const Codes<V, kType>& codes, const Rows<M>& in, int64_t b,
                         I (&dot)[M][2]) {
@@ -38,13 +45,21 @@ struct Packed {
     unrolled<2>([&]<int k>() __attribute__((always_inline)) {
       constexpr int kEight = 2 * kHalf + k;
       const auto w =
-          V::weights(codes.template bytes<2 * kEight>(), codes.template bytes<2 * kEight + 1>());
+          V::weights(weight_bytes<2 * kEight>(codes), weight_bytes<2 * kEight + 1>(codes));
       for (int m = 0; m < M; ++m)
-        V::add_products(sums[m], w, in.codes[m] + kCodeBytes * b + 16 * kEight);
+        V::add_products(sums[m], w, in.codes[m] + kCodeBytes * b + kApartBytes * kEight);
     });
-    constexpr int kCenter = Codes<V, kType>::kCenter;
+    constexpr int kAbove = V::kUnsignedBytes ? Codes<V, kType>::kRaised : Codes<V, kType>::kCenter;
     for (int m = 0; m < M; ++m)
-      dot[m][kHalf] = V::sum_of(sums[m], -kCenter * in.blocks[m][b].half_steps[kHalf]);
+      dot[m][kHalf] = V::sum_of(sums[m], -kAbove * in.blocks[m][b].half_steps[kHalf]);
+  }
+  template <int kGroup>
+  static inline __attribute__((always_inline)) I weight_bytes(const Codes<V, kType>& codes) {
+    if constexpr (V::kUnsignedBytes) {
+      return codes.template unsigned_bytes<kGroup>();
+    } else {
+      return codes.template bytes<kGroup>();
+    }
   }
   template <int M>
   static void pair_dots(const Codes<V, kType>& codes, const Rows<M>& in, int64_t b,
@@ -140,11 +155,11 @@ struct Packed {
   }
 };
 
-// Many rows of input too, in blocks whose codes stay in the second cache.
+// As bytes, which cost little to unpack again: many rows too, in blocks whose codes stay in cache.
 template <class V, ElementType kType>
-static void packed_product(const MatrixView& matrix, const InputRows& input, int64_t input_rows,
-                           int64_t unit_begin, int64_t unit_end, void* scratch, float* out,
-                           int64_t out_stride) {
+static void byte_product(const MatrixView& matrix, const InputRows& input, int64_t input_rows,
+                         int64_t unit_begin, int64_t unit_end, void* scratch, float* out,
+                         int64_t out_stride) {
   constexpr int64_t kBlock = 64;
   for (int64_t row = 0; row < input_rows; row += kBlock) {
     InputRows block = input;
@@ -152,8 +167,8 @@ static void packed_product(const MatrixView& matrix, const InputRows& input, int
     block.codes += row * input.block_stride * kCodeBytes;
     block.blocks += row * input.block_stride;
     const int64_t count = input_rows - row < kBlock ? input_rows - row : kBlock;
-    walk_product<Packed<V, kType>>(matrix, block, count, unit_begin, unit_end, scratch,
-                                   out + row * out_stride, out_stride);
+    walk_product<Packed<V, kType, true>>(matrix, block, count, unit_begin, unit_end, scratch,
+                                         out + row * out_stride, out_stride);
   }
 }
 
@@ -195,29 +210,40 @@ struct Floats {
   template <int M>
   static void sub_block(const uint8_t* p, const PieceOffsets&, int64_t columns, int64_t b,
                         const Rows<M>& in, float (*state)[kSums]) {
+    // All parts at once where registers suffice: so many more chains of additions.
+    constexpr int kAtOnce = M <= 2 ? V::kParts : 1;
+    for (int part = 0; part < V::kParts; part += kAtOnce)
+      some_parts<M, kAtOnce>(p, part, columns, b, in, state);
+  }
+  template <int M, int kCount>
+  static inline __attribute__((always_inline)) void some_parts(const uint8_t* p, int part,
+                                                               int64_t columns, int64_t b,
+                                                               const Rows<M>& in,
+                                                               float (*state)[kSums]) {
     const int64_t begin = b * kSubBlock;
     const int64_t end = begin + kSubBlock < columns ? begin + kSubBlock : columns;
-    for (int part = 0; part < V::kParts; ++part) {
-      F even[M], odd[M];
-      for (int m = 0; m < M; ++m) {
-        even[m] = V::load_floats(state[m] + V::kLanes * part);
-        odd[m] = V::load_floats(state[m] + 16 + V::kLanes * part);
+    F even[M][kCount], odd[M][kCount];
+    for (int m = 0; m < M; ++m) {
+      for (int i = 0; i < kCount; ++i) {
+        even[m][i] = V::load_floats(state[m] + V::kLanes * (part + i));
+        odd[m][i] = V::load_floats(state[m] + 16 + V::kLanes * (part + i));
       }
-      int64_t c = begin;
-      for (; c + 1 < end; c += 2) {
-        const Pair w = columns_at(p, c, part);
+    }
+    int64_t c = begin;
+    for (; c + 1 < end; c += 2) {
+      for (int i = 0; i < kCount; ++i) {
+        const Pair w = columns_at(p, c, part + i);
         for (int m = 0; m < M; ++m) {
-          even[m] = V::fma(w.even, V::set(in.x[m][c]), even[m]);
-          odd[m] = V::fma(w.odd, V::set(in.x[m][c + 1]), odd[m]);
+          even[m][i] = V::fma(w.even, V::set(in.x[m][c]), even[m][i]);
+          odd[m][i] = V::fma(w.odd, V::set(in.x[m][c + 1]), odd[m][i]);
         }
       }
-      if (c < end) {
-        const F w = column_at(p, c, part);
-        for (int m = 0; m < M; ++m) even[m] = V::fma(w, V::set(in.x[m][c]), even[m]);
-      }
-      for (int m = 0; m < M; ++m) {
-        V::store_floats(state[m] + V::kLanes * part, even[m]);
-        V::store_floats(state[m] + 16 + V::kLanes * part, odd[m]);
+    }
+    for (int m = 0; m < M; ++m) {
+      for (int i = 0; i < kCount; ++i) {
+        if (c < end) even[m][i] = V::fma(column_at(p, c, part + i), V::set(in.x[m][c]), even[m][i]);
+        V::store_floats(state[m] + V::kLanes * (part + i), even[m][i]);
+        V::store_floats(state[m] + 16 + V::kLanes * (part + i), odd[m][i]);
       }
     }
   }

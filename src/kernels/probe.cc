@@ -92,9 +92,11 @@ ProductRate product_rate(const KernelTable& table, ThreadPool& pool, int64_t inp
   std::vector<BlockSums> blocks(values.size() / kSubBlock);
   std::vector<int8_t> codes(blocks.size() * kCodeBytes);
   if (table.takes_codes(ElementType::kQ4_0)) {
-    table.quantise(values.data(), input_rows * kColumns, codes.data(), blocks.data());
+    quantise_rows(table, takes_apart(table, input_rows), values.data(), input_rows * kColumns,
+                  codes.data(), blocks.data());
   }
-  const InputRows input = {values.data(), kColumns, codes.data(), blocks.data(), kBlocks};
+  const InputRows input = {values.data(), kColumns, codes.data(),
+                           blocks.data(), kBlocks,  takes_apart(table, input_rows)};
   std::vector<float> out(static_cast<size_t>(input_rows * view.rows));
   const int64_t units = matrix->unit_count() * static_cast<int64_t>(copies);
   const auto scratch_bytes = static_cast<uint64_t>(kProductScratchBytes * pool.thread_count());

@@ -10,14 +10,17 @@ template <class V, ElementType kType>
 static void quantised_product(const MatrixView& matrix, const InputRows& input, int64_t input_rows,
                               int64_t unit_begin, int64_t unit_end, void* scratch, float* out,
                               int64_t out_stride) {
-  if constexpr (MultipliesBytes<V>) {  // which cost little to unpack again
-    packed_product<V, kType>(matrix, input, input_rows, unit_begin, unit_end, scratch, out,
-                             out_stride);
-  } else {
+  if constexpr (MultipliesBytes<V>) {
+    if (input.apart) {
+      return byte_product<V, kType>(matrix, input, input_rows, unit_begin, unit_end, scratch, out,
+                                    out_stride);
+    }
+  }
+  if constexpr (MultipliesPairs<V>) {
     // Halves with scales of their own cost more packed than unpacked, sooner.
     constexpr int64_t kManyRows = kTwoScales<kType> ? V::kManyRows / 2 : V::kManyRows;
     const Product product =
-        input_rows < kManyRows ? walk_product<Packed<V, kType>> : panel_product<V, kType>;
+        input_rows < kManyRows ? walk_product<Packed<V, kType, false>> : panel_product<V, kType>;
     product(matrix, input, input_rows, unit_begin, unit_end, scratch, out, out_stride);
   }
 }

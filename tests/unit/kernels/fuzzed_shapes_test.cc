@@ -261,6 +261,32 @@ TEST(FuzzedShapes, StoredHalves) {
   }
 }
 
+struct Quantisation {
+  void (*quantise)(const float* in, int64_t count, int8_t* codes, BlockSums* blocks);
+  bool apart;
+};
+std::vector<Quantisation> all_quantisations() {
+  std::vector<Quantisation> all;
+  for (const Isa isa : present_isas()) {
+    const KernelTable& table = *kernels_for(isa);
+    if (table.quantise != nullptr) all.push_back({table.quantise, false});
+    if (table.quantise_apart != nullptr) all.push_back({table.quantise_apart, true});
+  }
+  return all;
+}
+// Of column i of the 32 that `codes` begins with.
+int step_of(const int8_t* codes, bool apart, int i) {
+  if (apart) {
+    const int8_t* eight = codes + kApartBytes * (i / 8);
+    return kFineSteps * eight[i % 8] + eight[8 + i % 8];
+  }
+  int16_t step;
+  // Pair 2 g is columns 4 g and 4 g + 2, pair 2 g + 1 those after them.
+  const int slot = i / 4 * 4 + i % 2 * 2 + i % 4 / 2;
+  std::memcpy(&step, codes + 2 * slot, 2);
+  return step;
+}
+
 // Steps of quantised activations, from anywhere to anywhere: within half a fine step, and their
 // sums exact.
 TEST(FuzzedShapes, QuantisedActivations) {
@@ -270,9 +296,7 @@ TEST(FuzzedShapes, QuantisedActivations) {
     Row x(count, shift);
     const auto inputs = fuzzed_inputs(random, 1, count);
     std::ranges::copy(inputs, x.data());
-    for (const Isa isa : present_isas()) {
-      const auto quantise = kernels_for(isa)->quantise;
-      if (quantise == nullptr) continue;
+    for (const auto& [quantise, apart] : all_quantisations()) {
       std::vector<int8_t> codes(static_cast<size_t>(4 * shift + 2 * count));
       std::vector<BlockSums> blocks(static_cast<size_t>(count / 32));
       quantise(x.data(), count, &codes[static_cast<size_t>(4 * shift)], blocks.data());
@@ -280,10 +304,7 @@ TEST(FuzzedShapes, QuantisedActivations) {
         const BlockSums& block = blocks[static_cast<size_t>(b)];
         int32_t sums[2] = {};
         for (int i = 0; i < 32; ++i) {
-          int16_t step;
-          // Pair 2 g is columns 4 g and 4 g + 2, pair 2 g + 1 those after them.
-          const int slot = i / 4 * 4 + i % 2 * 2 + i % 4 / 2;
-          std::memcpy(&step, &codes[static_cast<size_t>(4 * shift + 64 * b + 2 * slot)], 2);
+          const int step = step_of(&codes[static_cast<size_t>(4 * shift + 64 * b)], apart, i);
           sums[i / 16] += step;
           const auto scale = static_cast<double>(block.scale);
           const auto value = static_cast<double>(inputs[static_cast<size_t>(32 * b + i)]);

@@ -15,25 +15,27 @@ namespace shoal::kernels_test {
 using namespace kernels;
 
 Inputs::Inputs(const KernelTable& table, ElementType type, const std::vector<float>& rows,
-               int64_t columns, int64_t shift)
+               int64_t columns, int64_t shift, bool ever_apart)
     : first(shift),
       width(columns),
       stride((columns + 31) / 32 + 1),
       count(static_cast<int64_t>(rows.size()) / columns),
       quantised(table.takes_codes(type)),
+      apart(ever_apart && takes_apart(table, count)),
       values(static_cast<size_t>(shift), NAN) {
   values.insert(values.end(), rows.begin(), rows.end());
   blocks.resize(static_cast<size_t>(shift + count * stride));
   codes.resize(blocks.size() * kCodeBytes);
   for (int64_t r = 0; quantised && r < count; ++r) {
-    table.quantise(&values[static_cast<size_t>(first + r * width)], width,
-                   &codes[static_cast<size_t>(4 * shift + r * stride * kCodeBytes)],
-                   &blocks[static_cast<size_t>(shift + r * stride)]);
+    quantise_rows(table, apart, &values[static_cast<size_t>(first + r * width)], width,
+                  &codes[static_cast<size_t>(4 * shift + r * stride * kCodeBytes)],
+                  &blocks[static_cast<size_t>(shift + r * stride)]);
   }
 }
 
 InputRows Inputs::view() const {
-  return {values.data() + first, width, codes.data() + 4 * first, blocks.data() + first, stride};
+  return {values.data() + first, width,  codes.data() + 4 * first,
+          blocks.data() + first, stride, apart};
 }
 
 double Inputs::rounding(int64_t row, int64_t column) const {

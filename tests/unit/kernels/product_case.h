@@ -15,7 +15,7 @@ inline constexpr double kHalfUlp = 0x1p-24;
 // from where memory begins.
 struct Inputs {
   Inputs(const kernels::KernelTable& table, ElementType type, const std::vector<float>& rows,
-         int64_t columns, int64_t shift = 0);
+         int64_t columns, int64_t shift = 0, bool ever_apart = true);
   kernels::InputRows view() const;
   double value(int64_t row, int64_t column) const {
     return static_cast<double>(values[static_cast<size_t>(first + row * width + column)]);
@@ -25,7 +25,7 @@ struct Inputs {
   double rounding(int64_t row, int64_t column) const;
 
   int64_t first, width, stride, count;
-  bool quantised;
+  bool quantised, apart;
   std::vector<float> values;
   std::vector<int8_t> codes;
   std::vector<kernels::BlockSums> blocks;

@@ -198,19 +198,19 @@ TEST_P(ProductOf, SameBitsAsByAvx2) {
   const int64_t rows = 37, columns = 768, width = 32 + 256 + 160;
   const Cut cut = {{}, {{32, 64}, {256, 512}, {512, 672}}};
   const auto bytes = random_tensor(type(), rows, columns, 21);
-  for (const int64_t count : {1, 5, 33}) {
-    const auto product_by = [&](const KernelTable& table, Product product) {
+  for (const int64_t count : {1, 2, 3, 5, 33}) {
+    const auto product_by = [&](const KernelTable& table, Product product, bool ever_apart) {
       const auto matrix =
           pack_matrix(table, pool, source_of(type(), rows, columns, bytes), cut, {});
-      const Inputs in(table, type(), random_inputs(count, width, 22), width);
+      const Inputs in(table, type(), random_inputs(count, width, 22), width, 0, ever_apart);
       std::vector<float> out(static_cast<size_t>(count * rows));
       product(matrix->view, in.view(), count, 0, matrix->unit_count(), scratch(), out.data(), rows);
       return out;
     };
     const KernelTable& table = *kernels_for(isa());  // that of AVX2 may use AVX-VNNI
-    EXPECT_EQ(product_by(table, table.product(type())),
-              product_by(*kernels_for(Isa::kAvx2), avx2_product(type())))
-        << count << " rows of input";
+    const auto expected = product_by(*kernels_for(Isa::kAvx2), avx2_product(type()), false);
+    EXPECT_EQ(product_by(table, table.product(type()), true), expected) << count;
+    EXPECT_EQ(product_by(table, table.product(type()), false), expected) << count;
   }
 }
 
