@@ -242,7 +242,9 @@ size_t leave_out_jumps(const SmallModel& model, double expected, std::vector<Nex
 }
 
 void expect_near(const SmallModel& model, const PlanCase& one, std::vector<NextToken> tokens) {
-  const double expected = expected_distance(model, one.payload);
+  const bool only_streams = one.plan.kind == PlanKind::kPipeline;
+  const double expected =
+      expected_distance(model, only_streams ? stream_payload(one.payload) : one.payload);
   const auto all = static_cast<double>(tokens.size());
   const auto jumps = static_cast<double>(leave_out_jumps(model, expected, tokens));
   // Two experts are as near to each other as two tokens.
