@@ -26,7 +26,7 @@ class TwoNodes(WithNodes):
         pair(self.a, self.b)
 
     def place_over_both(self):
-        self.a.shoal("place", MODEL, "--nodes", "2", "--context", "2048")
+        self.a.shoal("place", MODEL, "--nodes", "2", "--mode", "tensor", "--context", "2048")
         return until(lambda: (lambda i: i if i and i["state"] == "ready" else None)(self.a.instance(MODEL)), "the instance")
 
     def test_both_nodes_answer_alike_and_openai_s_client_agrees(self):
