@@ -39,7 +39,8 @@ class Joined(WithNodes):
         if self.native.instance(MODEL):
             self.native.shoal("stop", MODEL)
             until(lambda: not self.native.instance(MODEL), "the instance to end")
-        self.native.shoal("place", MODEL, "--nodes", nodes, "--context", "256", "--sequences", "1", timeout=600)
+        mode = ["--mode", "tensor"] if nodes > 1 else []
+        self.native.shoal("place", MODEL, "--nodes", nodes, *mode, "--context", "256", "--sequences", "1", timeout=600)
 
         def ready():
             instance = self.native.instance(MODEL)
