@@ -33,25 +33,6 @@ class EmulatedLink final : public Link {
       : inner_(std::move(inner)), schedule_(std::move(model), seed) {}
 
   std::string peer() const override { return inner_->peer(); }
-  LinkCounters counters() const override { return counters_; }
-  void count_wait(uint64_t elapsed_ns) override {
-    counters_.wait_ns += elapsed_ns;
-    ++counters_.calls;
-  }
-  Status send(std::span<const std::byte> frame, Deadline deadline) override {
-    SHOAL_TRY(begin_send(frame));
-    return finish(deadline);
-  }
-  Status receive(Bytes& frame, Deadline deadline) override {
-    SHOAL_TRY(begin_receive(frame));
-    return finish(deadline);
-  }
-  Status exchange(std::span<const std::byte> out, std::span<std::byte> in,
-                  Deadline deadline) override {
-    SHOAL_TRY(begin_send(out));
-    SHOAL_TRY(begin_receive_exactly(in));
-    return finish(deadline);
-  }
 
   Status begin_send(std::span<const std::byte> frame) override;
   Status begin_receive(Bytes& frame) override {
@@ -82,10 +63,6 @@ class EmulatedLink final : public Link {
  private:
   enum class Receiving { kNothing, kAwaited, kHeld };
 
-  Status finish(Deadline deadline) {
-    Link* self = this;
-    return complete({&self, 1}, deadline);
-  }
   Status begin_receiving() {
     SHOAL_TRY(inner_->begin_receive(arrived_));
     receiving_ = Receiving::kAwaited;
@@ -101,7 +78,6 @@ class EmulatedLink final : public Link {
   Bytes* growing_ = nullptr;
   std::span<std::byte> exact_;
   Clock::time_point due_{};
-  LinkCounters counters_;
 };
 
 // The copy, like that of an arriving frame, hides behind the time for which the frame is held.

@@ -46,26 +46,6 @@ class FramedLink final : public Link {
       : stream_(std::move(stream)), peer_(stream_->peer()), checks_(stream_->wants_checksums()) {}
 
   std::string peer() const override { return peer_; }
-  LinkCounters counters() const override { return counters_; }
-  void count_wait(uint64_t elapsed_ns) override {
-    counters_.wait_ns += elapsed_ns;
-    ++counters_.calls;
-  }
-
-  Status send(std::span<const std::byte> frame, Deadline deadline) override {
-    SHOAL_TRY(begin_send(frame));
-    return finish(deadline);
-  }
-  Status receive(Bytes& frame, Deadline deadline) override {
-    SHOAL_TRY(begin_receive(frame));
-    return finish(deadline);
-  }
-  Status exchange(std::span<const std::byte> out, std::span<std::byte> in,
-                  Deadline deadline) override {
-    SHOAL_TRY(begin_send(out));
-    SHOAL_TRY(begin_receive_exactly(in));
-    return finish(deadline);
-  }
 
   Status begin_send(std::span<const std::byte> frame) override;
   Status begin_receive(Bytes& frame) override;
@@ -105,10 +85,6 @@ class FramedLink final : public Link {
     size_t done = 0;
   };
 
-  Status finish(Deadline deadline) {
-    Link* self = this;
-    return complete({&self, 1}, deadline);
-  }
   Status check_idle(bool busy) const;
   std::unexpected<Error> end_with(Error error);
   Result<bool> advance_sending();
@@ -123,7 +99,6 @@ class FramedLink final : public Link {
   std::optional<Error> error_;
   Outgoing out_;
   Incoming in_;
-  LinkCounters counters_;
 };
 
 // Resetting at once tells the peer, so that a failure seen by one rank ends the wait of the others.

@@ -113,6 +113,27 @@ Result<LinkMode> link_mode_named(std::string_view name) {
   return fail(ErrorCode::kInvalidArgument, "'{}' is not a link mode; use tls or plain", name);
 }
 
+Status Link::send(std::span<const std::byte> frame, Deadline deadline) {
+  SHOAL_TRY(begin_send(frame));
+  return finish(deadline);
+}
+
+Status Link::receive(Bytes& frame, Deadline deadline) {
+  SHOAL_TRY(begin_receive(frame));
+  return finish(deadline);
+}
+
+Status Link::exchange(std::span<const std::byte> out, std::span<std::byte> in, Deadline deadline) {
+  SHOAL_TRY(begin_send(out));
+  SHOAL_TRY(begin_receive_exactly(in));
+  return finish(deadline);
+}
+
+Status Link::finish(Deadline deadline) {
+  Link* self = this;
+  return complete({&self, 1}, deadline);
+}
+
 Status complete(std::span<Link* const> links, Deadline deadline) {
   const WaitCounter counter(links);
   const auto all_done = [&links]() -> Result<Turn> {

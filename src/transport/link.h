@@ -41,15 +41,14 @@ class Link {
   virtual std::string peer() const = 0;  // for errors: "rank 1 at 10.0.0.2:7466"
 
   // kDeadline or kUnreachable, naming the peer.
-  virtual Status send(std::span<const std::byte> frame, Deadline deadline) = 0;
+  Status send(std::span<const std::byte> frame, Deadline deadline);
   // The next frame, whatever its size up to kLargestFrame; `frame` is resized.
-  virtual Status receive(Bytes& frame, Deadline deadline) = 0;
+  Status receive(Bytes& frame, Deadline deadline);
   // Sends one frame while receiving one of exactly in.size() bytes; never deadlocks, however large
   // both are.
-  virtual Status exchange(std::span<const std::byte> out, std::span<std::byte> in,
-                          Deadline deadline) = 0;
+  Status exchange(std::span<const std::byte> out, std::span<std::byte> in, Deadline deadline);
 
-  virtual LinkCounters counters() const = 0;
+  const LinkCounters& counters() const { return counters_; }
   static constexpr uint64_t kLargestFrame = 1ull << 30;
 
   // The halves of the above, for a caller that drives several links at once: begin what is wanted,
@@ -87,7 +86,16 @@ class Link {
   virtual std::unexpected<Error> overdue() = 0;
   virtual std::unexpected<Error> reset_by_peer() = 0;
   virtual void abandon(Error why) = 0;
-  virtual void count_wait(uint64_t elapsed_ns) = 0;
+  void count_wait(uint64_t elapsed_ns) {
+    counters_.wait_ns += elapsed_ns;
+    ++counters_.calls;
+  }
+
+ protected:
+  LinkCounters counters_;
+
+ private:
+  Status finish(Deadline deadline);
 };
 
 // Drives up to 64 links until everything begun on them is done: spins for about 50 us after the

@@ -17,25 +17,6 @@ class Phantom final : public PhantomLink {
   void feed(Bytes frame) override { fed_.push_back({Clock::now(), std::move(frame)}); }
 
   std::string peer() const override { return peer_; }
-  LinkCounters counters() const override { return counters_; }
-  void count_wait(uint64_t elapsed_ns) override {
-    counters_.wait_ns += elapsed_ns;
-    ++counters_.calls;
-  }
-  Status send(std::span<const std::byte> frame, Deadline deadline) override {
-    SHOAL_TRY(begin_send(frame));
-    return finish(deadline);
-  }
-  Status receive(Bytes& frame, Deadline deadline) override {
-    SHOAL_TRY(begin_receive(frame));
-    return finish(deadline);
-  }
-  Status exchange(std::span<const std::byte> out, std::span<std::byte> in,
-                  Deadline deadline) override {
-    SHOAL_TRY(begin_send(out));
-    SHOAL_TRY(begin_receive_exactly(in));
-    return finish(deadline);
-  }
 
   Status begin_send(std::span<const std::byte> frame) override;
   Status begin_receive(Bytes& frame) override;
@@ -57,10 +38,6 @@ class Phantom final : public PhantomLink {
     Clock::time_point when;
     Bytes frame;
   };
-  Status finish(Deadline deadline) {
-    Link* self = this;
-    return complete({&self, 1}, deadline);
-  }
   Status check_idle() const {
     if (error_) return std::unexpected(*error_);
     SHOAL_CHECK(!due_ && awaited_ == nullptr);
@@ -75,7 +52,6 @@ class Phantom final : public PhantomLink {
   Clock::time_point asked_{};
   std::optional<Clock::time_point> due_;  // of a frame that is already in place
   std::optional<Error> error_;
-  LinkCounters counters_;
 };
 
 Status Phantom::begin_send(std::span<const std::byte> frame) {

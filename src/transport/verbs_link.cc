@@ -38,26 +38,6 @@ class VerbsLink final : public Link {
   Status start() { return control_->begin_receive(control_frame_); }
 
   std::string peer() const override { return peer_; }
-  LinkCounters counters() const override { return counters_; }
-  void count_wait(uint64_t elapsed_ns) override {
-    counters_.wait_ns += elapsed_ns;
-    ++counters_.calls;
-  }
-
-  Status send(std::span<const std::byte> frame, Deadline deadline) override {
-    SHOAL_TRY(begin_send(frame));
-    return finish(deadline);
-  }
-  Status receive(Bytes& frame, Deadline deadline) override {
-    SHOAL_TRY(begin_receive(frame));
-    return finish(deadline);
-  }
-  Status exchange(std::span<const std::byte> out, std::span<std::byte> in,
-                  Deadline deadline) override {
-    SHOAL_TRY(begin_send(out));
-    SHOAL_TRY(begin_receive_exactly(in));
-    return finish(deadline);
-  }
 
   Status begin_send(std::span<const std::byte> frame) override;
   Status begin_receive(Bytes& frame) override;
@@ -96,10 +76,6 @@ class VerbsLink final : public Link {
     std::span<const std::byte> payload;
   };
 
-  Status finish(Deadline deadline) {
-    Link* self = this;
-    return complete({&self, 1}, deadline);
-  }
   std::unexpected<Error> by_the_card(const Error& error);
   Status check_idle(bool busy) const;
   std::unexpected<Error> end_with(Error error);
@@ -142,7 +118,6 @@ class VerbsLink final : public Link {
 
   Outgoing out_;
   Incoming in_;
-  LinkCounters counters_;
 
   bool armed_ = false;             // the card will signal
   bool look_ = false;              // there was a sleep: perhaps because of the control link
