@@ -12,17 +12,6 @@
 namespace shoal::cli {
 namespace {
 
-EngineOptions engine_options(const Plan& plan, int64_t page_tokens) {
-  EngineOptions engine;
-  engine.max_rows = kStepRows;
-  engine.max_positions = plan.context;
-  engine.kv_type = plan.kv_type;
-  engine.payload = plan.payload;
-  engine.sequences = plan.sequences;
-  engine.kv_pages = plan.sequences * ((plan.context + page_tokens - 1) / page_tokens);
-  return engine;
-}
-
 NodeFacts this_node(Isa isa, int threads) {
   const ProbeResult probe = probe_machine(isa, threads);
   NodeFacts node;

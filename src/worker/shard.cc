@@ -138,6 +138,17 @@ uint64_t resident_peak_bytes() {
 
 }  // namespace
 
+EngineOptions engine_options(const Plan& plan, int64_t page_tokens) {
+  EngineOptions options;
+  options.max_rows = kStepRows;
+  options.max_positions = plan.context;
+  options.kv_type = plan.kv_type;
+  options.payload = plan.payload;
+  options.kv_pages = plan.sequences * ((plan.context + page_tokens - 1) / page_tokens);
+  options.sequences = plan.sequences;
+  return options;
+}
+
 Result<Group> form_group(const ShardOrder& order, Mailbox<ArrivedLink>& arrived,
                          Deadline deadline) {
   std::vector<std::unique_ptr<Link>> links(order.plan.ranks.size());
@@ -180,14 +191,7 @@ Status form_shard(Shard& shard, const ShardOrder& order, Mailbox<ArrivedLink>& a
   SHOAL_ASSIGN(Group group, form_group(order, arrived, Clock::now() + kFormTimeout));
 
   const Plan& plan = order.plan;
-  EngineOptions options;
-  options.max_rows = kStepRows;
-  options.max_positions = plan.context;
-  options.kv_type = plan.kv_type;
-  options.payload = plan.payload;
-  const int64_t page_tokens = shard.backend->page_tokens();
-  options.kv_pages = plan.sequences * ((plan.context + page_tokens - 1) / page_tokens);
-  options.sequences = plan.sequences;
+  const EngineOptions options = engine_options(plan, shard.backend->page_tokens());
   auto last_report = Clock::now() - std::chrono::seconds(1);
   const auto progress = [&](uint64_t done, uint64_t all) {
     if (Clock::now() - last_report < std::chrono::milliseconds(100) && done < all) return;

@@ -32,6 +32,9 @@ struct Shard {
 // Higher ranks dial lower ones. Every failure names the rank and address it concerns.
 Result<Group> form_group(const ShardOrder& order, Mailbox<ArrivedLink>& arrived, Deadline deadline);
 
+// What a rank of a plan runs with.
+EngineOptions engine_options(const Plan& plan, int64_t page_tokens);
+
 // Opens the file and reads what it says of the model.
 Result<Shard> open_shard(const ShardOrder& order);
 // Forms the group, loads the weights; reports "progress" frames while it does. Returns on all ranks
