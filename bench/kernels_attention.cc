@@ -71,7 +71,7 @@ struct Setup {
     SHOAL_CHECK(backend->allocate_kv(s.type, std::vector<int64_t>{pages}));
     for (const BufferId id : {0, 1, 2}) {
       uint64_t n = 0;
-      for (float& x : backend->rows(id, kRows))
+      for (float& x : backend->rows(id, 0, kRows))
         x = static_cast<float>(uniform(static_cast<uint64_t>(id), ++n)) - 0.5f;
     }
     for (int64_t i = 0; i < pages; ++i) page_table.push_back(static_cast<PageId>(i));

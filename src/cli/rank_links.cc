@@ -162,14 +162,15 @@ Status NetworkNamespaces::add(int rank, const std::string& rate) {
   const std::string port = fmt::format("port{}", rank);
   SHOAL_TRY(run_program({"ip", "netns", "add", name}));
   names_.push_back(name);
-  SHOAL_TRY(run_program({"ip", "-n", hub, "link", "add", port, "type", "veth", "peer", "name",
-                         "eth0", "netns", name}));
+  SHOAL_TRY(run_program({"ip", "-n", hub, "link", "add", port, "mtu", "9000", "type", "veth",
+                         "peer", "name", "eth0", "mtu", "9000", "netns", name}));
   SHOAL_TRY(run_program({"ip", "-n", hub, "link", "set", port, "master", "hub", "up"}));
   SHOAL_TRY(run_program({"ip", "-n", name, "addr", "add", address(rank) + "/16", "dev", "eth0"}));
   SHOAL_TRY(run_program({"ip", "-n", name, "link", "set", "eth0", "up"}));
+  // Large frames and bursts: the limiter sets a timer for each, which a real card does not.
   if (!rate.empty()) {
     SHOAL_TRY(run_program({"tc", "-n", name, "qdisc", "add", "dev", "eth0", "root", "tbf", "rate",
-                           rate, "burst", "16kb", "latency", "50ms"}));
+                           rate, "burst", "64kb", "latency", "50ms"}));
   }
   spaces_.emplace_back(::open(("/run/netns/" + name).c_str(), O_RDONLY | O_CLOEXEC));
   if (!spaces_.back()) return system_failure("cannot open the network namespace " + name);

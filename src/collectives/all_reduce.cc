@@ -114,11 +114,13 @@ Status Group::State::finish_reduction(Deadline deadline) {
     }
     SHOAL_TRY(wait(deadline));
   }
-  if (reduction.stage == ReduceStage::kDirect) {
-    add_up(reduction.packed, reduction.values);
-  } else if (reduction.stage == ReduceStage::kGather && payload != Payload::kF32) {
-    unpack(payload, reduction.packed, reduction.values);
-  }
+  const bool direct = reduction.stage == ReduceStage::kDirect;
+  const bool alone = reduction.stage == ReduceStage::kAlone;
+  if (direct) add_up(reduction.packed, reduction.values);
+  // As the scatter route rounds sums, so that the route leaves no trace in the bits.
+  const bool rounds = payload != Payload::kF32 && !alone && (!direct || reduce_count > 2);
+  if (rounds && direct) pack(payload, reduction.values, reduction.packed);
+  if (rounds) unpack(payload, reduction.packed, reduction.values);
   reduction.stage = ReduceStage::kNone;
   return {};
 }
@@ -158,7 +160,11 @@ Status Group::begin_all_reduce(std::span<float> values) {
   State& state = *state_;
   if (state.error) return std::unexpected(*state.error);
   state.start_reduction(values);
-  return state.push_out();
+  return state.push_on();
+}
+
+void Group::progress() {
+  if (!state_->error) (void)state_->push_on();
 }
 
 Status Group::finish_all_reduce(Deadline deadline) {

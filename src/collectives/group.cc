@@ -32,26 +32,28 @@ bool Group::State::satisfied() const {
   return std::ranges::all_of(peers, [](const Peer& other) { return other.lane.satisfied(); });
 }
 
-Result<bool> Group::State::push() {
+Result<Group::State::Pushed> Group::State::push() {
   SHOAL_TRY(turn());
-  bool moved = false;
+  Pushed pushed;
   for (Link* link : others) {
-    SHOAL_ASSIGN(const Link::Progress progress, link->advance());
-    moved |= progress.moved;
+    const LinkCounters before = link->counters();
+    SHOAL_TRY(link->advance());
+    pushed.bytes += link->counters().bytes_sent - before.bytes_sent +
+                    link->counters().bytes_received - before.bytes_received;
   }
   SHOAL_ASSIGN(const Turn after, turn());
-  return moved || after == Turn::kBegan;
+  pushed.began = after == Turn::kBegan;
+  return pushed;
 }
 
-Status Group::State::push_out() {
-  const auto all_sent = [](const Peer& other) { return other.lane.all_sent(); };
-  for (bool more = true; more && !std::ranges::all_of(peers, all_sent);) {
+Status Group::State::push_on() {
+  for (int round = 0; round < kPushRounds; ++round) {
     auto pushed = push();
     if (!pushed) {
       close(pushed.error());
       return std::unexpected(std::move(pushed).error());
     }
-    more = *pushed;
+    if (!pushed->began && pushed->bytes < kWorthARound) break;
   }
   return {};
 }

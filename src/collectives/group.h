@@ -47,14 +47,18 @@ class Group {
   // --- all-reduce ---
 
   // values = sum over the ranks of reduce_among, in place: each rank's contribution rounded to the
-  // payload type, added in f32 in rank order; on the scatter route the sum is rounded too. Every
-  // rank passes the same length; another one is kCorrupt.
+  // payload type, added in f32 in rank order. The sum of more than two is rounded too, whatever the
+  // route (of two, on the scatter route alone, which costs never choose). Every rank passes the
+  // same length; another one is kCorrupt.
   Status all_reduce(std::span<float> values, Deadline deadline);
   // The same in two halves, between which the caller computes: begin sends at once what the links
   // take. One at a time; `values` stays in place and is not touched until finished. In the order of
   // what goes between two ranks it counts as made at its beginning.
   Status begin_all_reduce(std::span<float> values);
   Status finish_all_reduce(Deadline deadline);
+  // Moves on what is under way on all links, without waiting. A failure stays: the next call that
+  // can say it does.
+  void progress();
 
   // --- over all ranks ---
 
@@ -75,14 +79,16 @@ class Group {
   Status receive(int from, Bytes& frame, Deadline deadline);
   // Another length is kCorrupt.
   Status receive_exactly(int from, std::span<std::byte> frame, Deadline deadline);
-  // Numbers in the type that stream_payload() names.
-  Status send_values(int to, std::span<const float> values, Deadline deadline);
+  // Numbers in the type that stream_payload() names, posted as below.
+  Status post_values(int to, std::span<const float> values);
   Status receive_values(int from, std::span<float> values, Deadline deadline);
 
   // Queues a frame that the group owns from now on; it leaves before anything sent to `to` later:
   // at once as far as the link takes it, and further whenever a call of this group waits or tries.
   // One that does not leave is named when the deadline of a wait passes.
   Status post(int to, Bytes frame);
+  // Whether nothing that was posted is still here.
+  bool all_sent() const;
   // An empty frame with the memory of one posted earlier.
   Bytes spare_frame();
   // Waits until all that was posted has left. A group that is destroyed drops what has not.

@@ -12,6 +12,10 @@
 namespace shoal {
 
 inline constexpr size_t kMostRanks = 64;
+// A round moves a record of TLS (16 KiB) or as much as a socket takes; who computes does not stay
+// for less, nor for long.
+inline constexpr uint64_t kWorthARound = 8192;
+inline constexpr int kPushRounds = 64;
 
 // How far the all-reduce under way is: kAlone needs no links, kScatter waits for the contributions
 // to this rank's chunk.
@@ -46,7 +50,7 @@ struct Group::State {
   std::optional<Error> error;
   LinkCounters counters;
   std::vector<Bytes> spare;  // emptied frames
-  Bytes packed_values;       // of send_values() and receive_values()
+  Bytes packed_values;       // of receive_values()
 
   Payload payload = Payload::kF32;
   LinkCost link_cost;
@@ -74,10 +78,14 @@ struct Group::State {
 
   // Until what the lanes await is done.
   Status wait(Deadline deadline);
-  // One round over all links without waiting: true when something moved or began.
-  Result<bool> push();
-  // Pushes until the links take no more.
-  Status push_out();
+  // One round over all links without waiting.
+  struct Pushed {
+    uint64_t bytes = 0;  // that moved, either way
+    bool began = false;  // there is more to push
+  };
+  Result<Pushed> push();
+  // Pushes as long as the links take and bring much: what a slow one moves by and by is for later.
+  Status push_on();
   Result<Turn> turn();
   bool satisfied() const;
   std::unexpected<Error> overdue();

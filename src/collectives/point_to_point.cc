@@ -57,13 +57,13 @@ Status Group::receive_exactly(int from, std::span<std::byte> frame, Deadline dea
   });
 }
 
-Status Group::send_values(int to, std::span<const float> values, Deadline deadline) {
-  State& state = *state_;
-  const Payload payload = stream_payload(state.payload);
-  if (payload == Payload::kF32) return send(to, std::as_bytes(values), deadline);
-  state.packed_values.resize(packed_bytes(payload, values.size()));
-  pack(payload, values, state.packed_values);
-  return send(to, state.packed_values, deadline);
+Status Group::post_values(int to, std::span<const float> values) {
+  const Payload payload = stream_payload(state_->payload);
+  const size_t bytes = packed_bytes(payload, values.size());
+  Bytes frame = state_->take_spare(bytes);
+  frame.resize(bytes);
+  pack(payload, values, frame);
+  return post(to, std::move(frame));
 }
 
 Status Group::receive_values(int from, std::span<float> values, Deadline deadline) {
@@ -82,7 +82,12 @@ Status Group::post(int to, Bytes frame) {
   State& state = *state_;
   if (state.error) return std::unexpected(*state.error);
   state.peer(to).lane.send_owned(std::move(frame));
-  return state.push_out();
+  return state.push_on();
+}
+
+bool Group::all_sent() const {
+  return std::ranges::all_of(state_->peers,
+                             [](const State::Peer& other) { return other.lane.all_sent(); });
 }
 
 Bytes Group::spare_frame() {
@@ -112,7 +117,7 @@ Result<bool> Group::try_receive(int from, Bytes& frame) {
       state.close(pushed.error());
       return std::unexpected(std::move(pushed).error());
     }
-    if (!*pushed) return false;
+    if (!pushed->began && pushed->bytes == 0) return false;
   }
   peer.tried = nullptr;
   return true;

@@ -9,13 +9,13 @@ namespace shoal {
 
 namespace {
 
-constexpr int kProtocol = 2;  // of step headers, results and this message
+constexpr int kProtocol = 3;  // of step headers, results and this message
 
 struct Subject {
   const char* field;
   const char* meaning;
 };
-constexpr std::array<Subject, 10> kSubjects = {{
+constexpr std::array<Subject, 11> kSubjects = {{
     {"protocol", "its version of the step protocol"},
     {"file", "its model file (pull the model again on that node)"},
     {"kv_type", "its type of KV cache"},
@@ -26,6 +26,7 @@ constexpr std::array<Subject, 10> kSubjects = {{
     {"max_wanted_rows", "its most rows with results"},
     {"context", "its context"},
     {"payload", "the type of its payloads"},
+    {"least_part_rows", "its rows of a step's part"},
 }};
 
 void add_value(Sha256& digest, const gguf::Value& value) {
@@ -76,6 +77,7 @@ std::string agreement_text(const std::string& file_digest, const RankCut& cut,
                      {"max_wanted_rows", options.max_wanted_rows},
                      {"context", options.max_positions},
                      {"payload", payload_name(options.payload)},
+                     {"least_part_rows", options.least_part_rows},
                      {"cut", to_json(cut)}};
   return dump_json(text);
 }

@@ -27,6 +27,10 @@ Result<EngineOptions> checked(EngineOptions options, const ModelDescription& des
     return fail(ErrorCode::kInvalidArgument, "{} sequences at once; it must be at least 1",
                 options.sequences);
   }
+  if (options.least_part_rows < 1) {
+    return fail(ErrorCode::kInvalidArgument, "steps in parts of {} rows; at least 1",
+                options.least_part_rows);
+  }
   if (options.max_rows < 1 || options.max_rows > kMost || options.max_wanted_rows < 1 ||
       options.max_wanted_rows > options.max_rows) {
     return fail(ErrorCode::kInvalidArgument,

@@ -71,6 +71,10 @@ struct EngineOptions {
   int64_t kv_pages = 0;
   int64_t sequences = 1;            // at once
   Payload payload = Payload::kF32;  // of what ranks add up and pass on
+  // Where ranks add up, a step of twice so many rows runs in two parts, so that the sums of one
+  // travel while the other is computed. Products of fewer rows lose more by reading the weights
+  // again.
+  int64_t least_part_rows = 128;
   // How long a peer that should answer at once may be silent inside a step. Where it may have
   // something to compute first, the time that such a step takes is added, several times over.
   std::chrono::milliseconds collective_timeout{2000};

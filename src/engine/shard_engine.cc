@@ -96,7 +96,7 @@ Status ShardEngine::finish(InFlight& oldest, Deadline deadline) {
   const Stopwatch stopwatch(oldest.result.compute_s);
   std::span<const float> hidden;
   if (has_head() && needs_hidden(oldest.step))
-    hidden = backend_.rows(program_.hidden, static_cast<int64_t>(wanted_.size()));
+    hidden = backend_.rows(program_.hidden, 0, static_cast<int64_t>(wanted_.size()));
   SHOAL_TRY(merger_.merge(oldest.step, oldest.parts, hidden, oldest.result));
   oldest.finished = true;
   return {};
@@ -202,24 +202,50 @@ void ShardEngine::fill_batch(const Step& step) {
   sequences_.clear();
   roles_.clear();
   wanted_.clear();
-  for (size_t r = 0; r < step.rows.size(); ++r) {
-    const StepRow& row = step.rows[r];
-    tokens_.push_back(row.token);
-    positions_.push_back(row.position);
-    sequences_.push_back(static_cast<int32_t>(row.sequence));
-    roles_.push_back(row.role);
-    if (row.want != Want::kNothing) wanted_.push_back(static_cast<int32_t>(r));
+  cut_into_parts(step.rows.size());
+  for (Part& part : parts_) {
+    part.first_wanted = wanted_.size();
+    for (size_t r = 0; r < part.rows; ++r) {
+      const StepRow& row = step.rows[part.first_row + r];
+      tokens_.push_back(row.token);
+      positions_.push_back(row.position);
+      sequences_.push_back(static_cast<int32_t>(row.sequence));
+      roles_.push_back(row.role);
+      if (row.want != Want::kNothing) wanted_.push_back(static_cast<int32_t>(r));
+    }
+    part.wanted = wanted_.size() - part.first_wanted;
   }
-  batch_.tokens = tokens_;
-  batch_.positions = positions_;
-  batch_.sequences = sequences_;
-  batch_.roles = roles_;
-  batch_.wanted = wanted_;
   for (size_t group = 0; group < limits_.groups.size(); ++group) {
     auto& tables = batch_.page_tables[group];
     tables.clear();
     for (const auto& sequence : step.sequences) tables.emplace_back(sequence[group]);
   }
+}
+
+// A prompt's later rows read the keys and values of its earlier ones, which every segment computes
+// first.
+void ShardEngine::cut_into_parts(size_t row_count) {
+  parts_.clear();
+  const auto least = static_cast<size_t>(options_.least_part_rows);
+  const bool sums = stages_[stage_].rank_count > 1;
+  const size_t count = sums && row_count >= 2 * least ? 2 : 1;
+  for (size_t part = 0; part < count; ++part) {
+    const size_t begin = row_count * part / count, end = row_count * (part + 1) / count;
+    parts_.push_back({.first_row = begin, .rows = end - begin, .first_wanted = 0, .wanted = 0});
+  }
+}
+
+void ShardEngine::turn_to(const Part& part) {
+  const auto rows_of = [&](const auto& all) {
+    return std::span(all).subspan(part.first_row, part.rows);
+  };
+  batch_.tokens = rows_of(tokens_);
+  batch_.positions = rows_of(positions_);
+  batch_.sequences = rows_of(sequences_);
+  batch_.roles = rows_of(roles_);
+  batch_.wanted = std::span(wanted_).subspan(part.first_wanted, part.wanted);
+  batch_.first_row = static_cast<int64_t>(part.first_row);
+  batch_.first_wanted = static_cast<int64_t>(part.first_wanted);
 }
 
 Status ShardEngine::receive_rows(size_t row_count) {
@@ -228,38 +254,59 @@ Status ShardEngine::receive_rows(size_t row_count) {
   const int member = group_.rank() - stages_[stage_].first_rank;
   // All the stages before compute this step first.
   const Deadline deadline = in_time(stage_);
-  return group_.receive_values(sender_to(stages_[stage_ - 1], member),
-                               backend_.rows(*program_.received, static_cast<int64_t>(row_count)),
-                               deadline);
+  return group_.receive_values(
+      sender_to(stages_[stage_ - 1], member),
+      backend_.rows(*program_.received, 0, static_cast<int64_t>(row_count)), deadline);
 }
 
 Status ShardEngine::send_rows(size_t row_count) {
   if (!program_.sent) return {};
   const Stopwatch stopwatch(wait_s_);
   const Stage& next = stages_[stage_ + 1];
-  const auto rows = backend_.rows(*program_.sent, static_cast<int64_t>(row_count));
+  const auto rows = backend_.rows(*program_.sent, 0, static_cast<int64_t>(row_count));
   for (int member = 0; member < next.rank_count; ++member) {
     if (sender_to(stages_[stage_], member) != group_.rank()) continue;
-    SHOAL_TRY(group_.send_values(next.first_rank + member, rows, in_time()));
+    // What does not leave at once does so while the next step is computed.
+    SHOAL_TRY(group_.post_values(next.first_rank + member, rows));
   }
   return {};
 }
 
-Status ShardEngine::run_segments(size_t row_count) {
+// Of several parts one sum travels at a time: that of the part computed last, while the next is
+// computed.
+Status ShardEngine::run_segments() {
   for (size_t s = 0; s < program_.segments.size(); ++s) {
-    {
-      const Stopwatch stopwatch(compute_s_);
-      SHOAL_TRY(backend_.run(s, batch_));
+    for (const Part& part : parts_) {
+      turn_to(part);
+      {
+        const Stopwatch stopwatch(compute_s_);
+        const bool travels = sum_travels_ || !group_.all_sent();
+        SHOAL_TRY(backend_.run(s, batch_, travels ? progress_ : nothing_));
+      }
+      SHOAL_TRY(finish_sum());
+      if (const auto& reduced = program_.segments[s].all_reduce) SHOAL_TRY(sum(*reduced, part));
     }
-    const auto& reduced = program_.segments[s].all_reduce;
-    if (!reduced) continue;
-    const Rows kind = program_.buffers[static_cast<size_t>(*reduced)].rows;
-    const size_t rows = kind == Rows::kAll ? row_count : wanted_.size();
-    if (rows == 0) continue;
-    const Stopwatch stopwatch(wait_s_);
-    SHOAL_TRY(group_.all_reduce(backend_.rows(*reduced, static_cast<int64_t>(rows)), in_time()));
   }
-  return {};
+  return finish_sum();
+}
+
+Status ShardEngine::sum(BufferId buffer, const Part& part) {
+  const bool all = program_.buffers[static_cast<size_t>(buffer)].rows == Rows::kAll;
+  const auto first = static_cast<int64_t>(all ? part.first_row : part.first_wanted);
+  const auto count = static_cast<int64_t>(all ? part.rows : part.wanted);
+  if (count == 0) return {};
+  const Stopwatch stopwatch(wait_s_);
+  const auto rows = backend_.rows(buffer, first, count);
+  if (parts_.size() == 1) return group_.all_reduce(rows, in_time());
+  sum_travels_ = true;
+  return group_.begin_all_reduce(rows);
+}
+
+Status ShardEngine::finish_sum() {
+  if (!sum_travels_) return {};
+  const Stopwatch stopwatch(wait_s_);
+  sum_travels_ = false;
+  return group_.finish_all_reduce(in_time());
 }
 
 bool ShardEngine::has_message(const Step& step) const {
@@ -270,8 +317,9 @@ void ShardEngine::pack(const Step& step, Bytes& message) {
   const auto wanted = static_cast<int64_t>(wanted_.size());
   std::span<const float> hidden;
   if (stages_.size() > 1 && group_.rank() == stages_.back().first_rank)
-    hidden = backend_.rows(program_.hidden, wanted);
-  packer_.pack(step, backend_.rows(program_.logits, wanted), program_.vocabulary, message, hidden);
+    hidden = backend_.rows(program_.hidden, 0, wanted);
+  packer_.pack(step, backend_.rows(program_.logits, 0, wanted), program_.vocabulary, message,
+               hidden);
 }
 
 Status ShardEngine::run(const Step& step, StepResult& result) {
@@ -283,7 +331,7 @@ Status ShardEngine::run(const Step& step, StepResult& result) {
       std::ranges::all_of(roles_, [](Role role) { return role == Role::kGenerated; });
   patience_.begin(step.rows.size());
   SHOAL_TRY(receive_rows(step.rows.size()));
-  SHOAL_TRY(run_segments(step.rows.size()));
+  SHOAL_TRY(run_segments());
   SHOAL_TRY(send_rows(step.rows.size()));
   patience_.finished(compute_s_);
   result.number = step.number;

@@ -43,13 +43,24 @@ class ShardEngine final : public Engine {
     bool finished = false;
   };
 
+  // Rows of a step that run together, segment by segment in turn with the others, so that their
+  // sums travel while others are computed.
+  struct Part {
+    size_t first_row, rows;
+    size_t first_wanted, wanted;
+  };
+
   Status submit_checked(const Step& step);
   Status signal(HeaderKind kind);
   Result<Followed> follow_header(Deadline deadline);
   Status run(const Step& step, StepResult& result);
   void fill_batch(const Step& step);
   Status receive_rows(size_t row_count);
-  Status run_segments(size_t row_count);
+  void cut_into_parts(size_t row_count);
+  void turn_to(const Part& part);
+  Status run_segments();
+  Status sum(BufferId buffer, const Part& part);
+  Status finish_sum();
   Status send_rows(size_t row_count);
   bool has_head() const { return stage_ + 1 == stages_.size(); }
   // Whether the ranks of the last stage have something to tell the lead.
@@ -88,10 +99,15 @@ class ShardEngine final : public Engine {
   Bytes frame_;
   Step followed_;
   std::vector<bool> seen_;
-  std::vector<int32_t> tokens_, positions_, sequences_, wanted_;
+  std::vector<int32_t> tokens_, positions_, sequences_;
+  std::vector<int32_t> wanted_;  // counted from the first row of its part
+  std::vector<Part> parts_;
+  bool sum_travels_ = false;
   std::vector<Role> roles_;
   StepBatch batch_;
   ResultPacker packer_;
+  const std::function<void()> nothing_;
+  const std::function<void()> progress_ = [this] { group_.progress(); };
 };
 
 }  // namespace shoal

@@ -28,6 +28,8 @@ using namespace kernels;
 constexpr int64_t kInlineWork = 8192;
 // From so many rows of input on, products are bound by arithmetic.
 constexpr int64_t kManyRows = 16;
+// What the caller computes of a product before it looks at the links: one block of panels.
+constexpr int64_t kUnitsBetween = 16;
 
 class CpuBackend final : public Backend {
  public:
@@ -43,8 +45,9 @@ class CpuBackend final : public Backend {
   Status prepare(const Program& program, const BackendLimits& limits) override;
   Status load(WeightId weight, const TensorSource& source) override;
   Status allocate_kv(KvType type, std::span<const int64_t> pages) override;
-  Status run(size_t segment, const StepBatch& batch) override;
-  std::span<float> rows(BufferId buffer, int64_t rows) override;
+  Status run(size_t segment, const StepBatch& batch,
+             const std::function<void()>& meanwhile) override;
+  std::span<float> rows(BufferId buffer, int64_t first, int64_t count) override;
   BackendMemory memory() const override;
   void set_profile(bool on) override;
   std::vector<ProfiledPart> profile() const override { return profile_.parts(); }
@@ -60,7 +63,8 @@ class CpuBackend final : public Backend {
 
   // --- what operations refer to ---
   int64_t width(BufferId id) const { return program_.buffers[static_cast<size_t>(id)].width; }
-  float* buffer(BufferId id) const { return buffers_[static_cast<size_t>(id)]; }
+  // Where the rows of the part that runs begin.
+  float* buffer(BufferId id) const { return part_[static_cast<size_t>(id)]; }
   float* row(BufferId id, int64_t index) const { return buffer(id) + index * width(id); }
   const PackedMatrices& stack(WeightId id) const { return stacks_[static_cast<size_t>(id)]; }
   const float* floats(const std::optional<WeightId>& id) const {
@@ -72,6 +76,9 @@ class CpuBackend final : public Backend {
     const bool all = program_.buffers[static_cast<size_t>(id)].rows == Rows::kAll;
     return static_cast<int64_t>(all ? batch.tokens.size() : batch.wanted.size());
   }
+
+  // Whether this thread calls `meanwhile` now and then.
+  bool looks_up(int thread) const { return thread == 0 && *meanwhile_; }
 
   // job(begin, end, thread) over a static partition of [0, items).
   template <typename Job>
@@ -87,6 +94,7 @@ class CpuBackend final : public Backend {
   }
 
   // --- operations ---
+  void turn_to_part(const StepBatch& batch);
   Status run_timed(const Operation& operation, const StepBatch& batch);
   Status execute(const Embed& op, const StepBatch& batch);
   Status execute(const RmsNorm& op, const StepBatch& batch);
@@ -134,7 +142,9 @@ class CpuBackend final : public Backend {
 
   MemoryRegion activations_;
   std::vector<float*> buffers_;
-  MemoryRegion codes_;  // quantised input of the Project that runs
+  std::vector<float*> part_;  // the same, further on by the rows before the part that runs
+  const std::function<void()>* meanwhile_ = nullptr;  // of the run under way
+  MemoryRegion codes_;                                // quantised input of the Project that runs
   MemoryRegion blocks_;
   MemoryRegion product_scratch_;  // kProductScratchBytes of each thread
   AttendPlan attend_plan_;
@@ -182,6 +192,7 @@ Status CpuBackend::allocate_activations() {
                MemoryRegion::create(total, fmt::format("a step of {} rows", limits_.rows)));
   for (const uint64_t offset : offsets)
     buffers_.push_back(reinterpret_cast<float*>(activations_.data() + offset));
+  part_ = buffers_;
   return {};
 }
 
@@ -266,10 +277,11 @@ Status CpuBackend::allocate_kv(KvType type, std::span<const int64_t> pages) {
   return {};
 }
 
-std::span<float> CpuBackend::rows(BufferId id, int64_t rows) {
+std::span<float> CpuBackend::rows(BufferId id, int64_t first, int64_t count) {
   SHOAL_CHECK(prepared_ && id >= 0 && static_cast<size_t>(id) < buffers_.size());
-  SHOAL_CHECK(rows >= 0 && rows <= capacity(id));
-  return {buffer(id), static_cast<size_t>(rows * width(id))};
+  SHOAL_CHECK(first >= 0 && count >= 0 && first + count <= capacity(id));
+  return {buffers_[static_cast<size_t>(id)] + first * width(id),
+          static_cast<size_t>(count * width(id))};
 }
 
 BackendMemory CpuBackend::memory() const {
@@ -299,7 +311,8 @@ void CpuBackend::set_profile(bool on) {
 
 // --- operations ---
 
-Status CpuBackend::run(size_t segment, const StepBatch& batch) {
+Status CpuBackend::run(size_t segment, const StepBatch& batch,
+                       const std::function<void()>& meanwhile) {
   if (!prepared_ || segment >= program_.segments.size()) {
     return fail(ErrorCode::kInvalidArgument, "the program has no segment {}", segment);
   }
@@ -308,7 +321,10 @@ Status CpuBackend::run(size_t segment, const StepBatch& batch) {
                 missing_count_, loaded_.size());
   }
   SHOAL_TRY(check_batch(program_, limits_, batch));
+  turn_to_part(batch);
+  meanwhile_ = &meanwhile;
   for (const Operation& operation : program_.segments[segment].operations) {
+    if (looks_up(0)) (*meanwhile_)();
     if (profile_.on()) {
       SHOAL_TRY(run_timed(operation, batch));
     } else {
@@ -316,6 +332,14 @@ Status CpuBackend::run(size_t segment, const StepBatch& batch) {
     }
   }
   return {};
+}
+
+void CpuBackend::turn_to_part(const StepBatch& batch) {
+  for (size_t i = 0; i < buffers_.size(); ++i) {
+    const BufferSpec& spec = program_.buffers[i];
+    const int64_t first = spec.rows == Rows::kAll ? batch.first_row : batch.first_wanted;
+    part_[i] = buffers_[i] + first * spec.width;
+  }
 }
 
 Status CpuBackend::run_timed(const Operation& operation, const StepBatch& batch) {
@@ -433,8 +457,14 @@ void CpuBackend::project(const Project::Output& output, const InputRows& input, 
                          int64_t begin, int64_t end, int thread) {
   const MatrixView& weight = matrix(output.weight).view;
   const int64_t columns = width(output.out);
-  kernels_.product(weight.type)(weight, input, count, begin, end, product_scratch(thread),
-                                buffer(output.out), columns);
+  const bool looks = looks_up(thread);
+  for (int64_t at = begin; at < end;) {
+    const int64_t stop = looks ? std::min(at + kUnitsBetween, end) : end;
+    kernels_.product(weight.type)(weight, input, count, at, stop, product_scratch(thread),
+                                  buffer(output.out), columns);
+    at = stop;
+    if (looks) (*meanwhile_)();
+  }
   if (!output.bias) return;
   const float* bias = vector(*output.bias).data();
   const int64_t last = std::min(end * kernels_.row_unit, columns);
@@ -504,13 +534,14 @@ Status CpuBackend::execute(const Rotate& op, const StepBatch& batch) {
   const RopeSpec& spec = rope.spec();
   std::span<const float> factors;
   if (spec.frequency_factors) factors = vector(*spec.frequency_factors);
-  rope.turn_to(batch.positions, factors);
+  rope.turn_to(batch.positions, factors, batch.first_row);
   const int64_t count = row_count(op.data, batch);
   split(count, count * width(op.data), [&](int64_t begin, int64_t end, int) {
     for (int64_t r = begin; r < end; ++r) {
       for (int h = 0; h < op.heads; ++h) {
         rotate_head(row(op.data, r) + h * op.head_dimension + op.offset, spec.dimensions,
-                    spec.interleaved, rope.cosines(r), rope.sines(r));
+                    spec.interleaved, rope.cosines(batch.first_row + r),
+                    rope.sines(batch.first_row + r));
       }
     }
   });
@@ -602,6 +633,7 @@ Status CpuBackend::execute(const Attend& op, const StepBatch& batch) {
     for (size_t mine = taken++; mine < units.size();) {
       const size_t after = taken++;
       attend_unit(op, batch, units[mine], after < units.size() ? &units[after] : nullptr, thread);
+      if (looks_up(thread)) (*meanwhile_)();
       mine = after;
     }
   };
@@ -648,7 +680,8 @@ Status CpuBackend::execute(const Experts& op, const StepBatch& batch) {
                 .in = buffer(op.in),
                 .router = buffer(op.router),
                 .out = buffer(op.out),
-                .scratch = product_scratch(0)});
+                .scratch = product_scratch(0),
+                .meanwhile = *meanwhile_});
   return {};
 }
 

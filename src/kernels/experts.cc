@@ -101,8 +101,8 @@ void ExpertRunner::gather(const ExpertTask& task) {
 
 // All products of a kind in one go: the units of all experts that have rows are split among the
 // threads.
-void ExpertRunner::multiply(const KernelTable& kernels, ThreadPool& pool, Source& input,
-                            std::span<const Product> products, uint8_t* scratch) {
+void ExpertRunner::multiply(const KernelTable& kernels, ThreadPool& pool, const ExpertTask& task,
+                            Source& input, std::span<const Product> products) {
   const auto job = [&](int index) {
     for (const Product& product : products) {
       const int64_t units = product.weights.unit_count();
@@ -118,7 +118,8 @@ void ExpertRunner::multiply(const KernelTable& kernels, ThreadPool& pool, Source
         const MatrixView& view = product.weights.views[static_cast<size_t>(run.expert)];
         float* out = product.out + run.begin * product.width;
         kernels.product(view.type)(view, input.input(run.begin), run.end - run.begin, first, last,
-                                   scratch + index * kProductScratchBytes, out, product.width);
+                                   task.scratch + index * kProductScratchBytes, out, product.width);
+        if (index == 0 && task.meanwhile) task.meanwhile();
         if (product.bias == nullptr) continue;
         const float* bias = product.bias + run.expert * product.width;
         const int64_t stop = std::min(last * kernels.row_unit, product.width);
@@ -162,7 +163,7 @@ void ExpertRunner::run(const KernelTable& kernels, ThreadPool& pool, const Exper
   const int64_t width = task.op.width;
   const Product inner[] = {{task.gate, task.gate_bias, gate_.row(0), width},
                            {task.up, task.up_bias, up_.floats(), width}};
-  multiply(kernels, pool, in_, inner, task.scratch);
+  multiply(kernels, pool, task, in_, inner);
   const auto activate = [&](int index) {
     const int64_t threads = pool.thread_count();
     const int64_t begin = pairs * index / threads * width;
@@ -173,7 +174,7 @@ void ExpertRunner::run(const KernelTable& kernels, ThreadPool& pool, const Exper
   pool.run(std::ref(activate));
   if (takes_codes(task.down)) gate_.quantise(kernels, pool, pairs, apart);
   const Product outer[] = {{task.down, task.down_bias, out_.floats(), task.hidden}};
-  multiply(kernels, pool, gate_, outer, task.scratch);
+  multiply(kernels, pool, task, gate_, outer);
   combine(task);
 }
 

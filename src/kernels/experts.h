@@ -2,6 +2,7 @@
 // of its rows. Owned by the backend's thread; computes on its pool.
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "base/thread_pool.h"
@@ -55,6 +56,8 @@ struct ExpertTask {
   const float* router;  // rows x experts
   float* out;           // rows x hidden
   uint8_t* scratch;     // kProductScratchBytes of each thread
+  // Called now and then by the calling thread, if there is one.
+  const std::function<void()>& meanwhile;
 };
 
 class ExpertRunner {
@@ -89,8 +92,8 @@ class ExpertRunner {
     float* out;
     int64_t width;
   };
-  void multiply(const KernelTable& kernels, ThreadPool& pool, Source& input,
-                std::span<const Product> products, uint8_t* scratch);
+  void multiply(const KernelTable& kernels, ThreadPool& pool, const ExpertTask& task, Source& input,
+                std::span<const Product> products);
   void combine(const ExpertTask& task);
 
   std::vector<Pair> pairs_;

@@ -419,10 +419,14 @@ Status check_batch(const Program& program, const BackendLimits& limits, const St
     return refuse("a step has {} tokens, {} positions, {} roles and {} sequences", rows,
                   batch.positions.size(), batch.roles.size(), batch.sequences.size());
   }
-  if (static_cast<int64_t>(rows) > limits.rows ||
-      static_cast<int64_t>(batch.wanted.size()) > limits.wanted_rows) {
-    return refuse("a step of {} rows, {} of them wanted, is over the limits {} and {}", rows,
-                  batch.wanted.size(), limits.rows, limits.wanted_rows);
+  const auto fits = [](int64_t first, size_t count, int64_t limit) {
+    return first >= 0 && first <= limit && static_cast<int64_t>(count) <= limit - first;
+  };
+  if (!fits(batch.first_row, rows, limits.rows) ||
+      !fits(batch.first_wanted, batch.wanted.size(), limits.wanted_rows)) {
+    return refuse("rows {}+{} of a step, {}+{} of them wanted, are over the limits {} and {}",
+                  batch.first_row, rows, batch.first_wanted, batch.wanted.size(), limits.rows,
+                  limits.wanted_rows);
   }
   for (const int32_t row : batch.wanted) {
     if (row < 0 || static_cast<size_t>(row) >= rows)

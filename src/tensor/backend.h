@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -43,6 +44,10 @@ struct StepBatch {
   // page_tables[group][sequence]: position p lies in page [p / page_tokens], at offset p %
   // page_tokens.
   std::vector<std::vector<std::span<const PageId>>> page_tables;
+  // A step may be run in parts, each segment of it part after part: where in the buffers the rows
+  // of this part lie.
+  int64_t first_row = 0;
+  int64_t first_wanted = 0;
 };
 
 struct BackendLimits {
@@ -82,11 +87,14 @@ class Backend {
   // Room for so many pages in each cache group. After prepare.
   virtual Status allocate_kv(KvType type, std::span<const int64_t> pages) = 0;
 
-  // Runs the operations of one segment. Only our own bugs and hardware fail here.
-  virtual Status run(size_t segment, const StepBatch& batch) = 0;
-  // The first `rows` rows of a buffer, row-major, for collectives and results; valid until the next
-  // run.
-  virtual std::span<float> rows(BufferId buffer, int64_t rows) = 0;
+  // Runs the operations of one segment. Only our own bugs and hardware fail here. Calls
+  // `meanwhile`, if there is one, now and then (a processor: every millisecond or so) from the
+  // calling thread, so that links move on; it must not touch the backend.
+  virtual Status run(size_t segment, const StepBatch& batch,
+                     const std::function<void()>& meanwhile = {}) = 0;
+  // `count` rows of a buffer from `first` on, row-major, for collectives and results; valid until
+  // those rows are run again.
+  virtual std::span<float> rows(BufferId buffer, int64_t first, int64_t count) = 0;
 
   virtual BackendMemory memory() const = 0;
 

@@ -50,10 +50,10 @@ class Ranks {
 
   void receive(Ranks& before, int64_t rows) {
     const std::span<const float> sent =
-        before.backends_[0]->rows(before.programs_[0].sent.value(), rows);
+        before.backends_[0]->rows(before.programs_[0].sent.value(), 0, rows);
     for (size_t rank = 0; rank < backends_.size(); ++rank) {
       std::ranges::copy(sent,
-                        backends_[rank]->rows(programs_[rank].received.value(), rows).begin());
+                        backends_[rank]->rows(programs_[rank].received.value(), 0, rows).begin());
     }
   }
 
@@ -63,7 +63,7 @@ class Ranks {
     std::vector<float> all(static_cast<size_t>(rows) * vocabulary, NAN);
     for (size_t rank = 0; rank < backends_.size(); ++rank) {
       const Range range = programs_[rank].vocabulary;
-      const std::span<const float> part = backends_[rank]->rows(programs_[rank].logits, rows);
+      const std::span<const float> part = backends_[rank]->rows(programs_[rank].logits, 0, rows);
       const auto width = static_cast<size_t>(range.size());
       for (size_t row = 0; row < static_cast<size_t>(rows); ++row) {
         std::ranges::copy(part.subspan(row * width, width),
@@ -82,12 +82,12 @@ class Ranks {
   void add_up(BufferId buffer, int64_t rows) {
     std::vector<float> sum;
     for (const auto& backend : backends_) {
-      const std::span<float> part = backend->rows(buffer, rows);
+      const std::span<float> part = backend->rows(buffer, 0, rows);
       sum.resize(part.size());
       for (size_t i = 0; i < part.size(); ++i) sum[i] += part[i];
     }
     for (const auto& backend : backends_)
-      std::ranges::copy(sum, backend->rows(buffer, rows).begin());
+      std::ranges::copy(sum, backend->rows(buffer, 0, rows).begin());
   }
 
   std::vector<Program> programs_;

@@ -85,7 +85,8 @@ std::vector<Operation> operations() {
       {"send_to_the_failed",
        [](Group& group, int last, Deadline deadline) -> Status {
          if (group.rank() == last) return {};
-         return group.send_values(last, std::vector<float>(5'000'000), deadline);
+         SHOAL_TRY(group.post_values(last, std::vector<float>(5'000'000)));
+         return group.flush(deadline);
        }},
       {"posts_and_a_header_from_rank_0",
        [](Group& group, int last, Deadline deadline) -> Status {
@@ -215,7 +216,7 @@ TEST(Failures, AnotherLengthIsNamedWithBothLengths) {
 TEST(Failures, AnotherPayloadTypeIsAnError) {
   std::vector<Group> groups = make_groups(2, LinkMode::kPlain);
   groups[0].set_payload(Payload::kBf16);
-  ASSERT_TRUE(groups[0].send_values(1, std::vector<float>(64), in_seconds(kPatient_s)));
+  ASSERT_TRUE(groups[0].post_values(1, std::vector<float>(64)));
   std::vector<float> values(64);
   const Status wrong = groups[1].receive_values(0, values, in_seconds(kPatient_s));
   ASSERT_FALSE(wrong);

@@ -27,7 +27,7 @@ TEST(Messages, ArriveInTheOrderTheyWereSent) {
       ASSERT_TRUE(group.post(1, pattern(100'000, 1)));
       ASSERT_TRUE(group.send(1, pattern(7, 2), in_seconds(30)));
       ASSERT_TRUE(group.post(1, {}));
-      ASSERT_TRUE(group.send_values(1, std::vector<float>{1, -2.5f}, in_seconds(30)));
+      ASSERT_TRUE(group.post_values(1, std::vector<float>{1, -2.5f}));
       return;
     }
     Bytes frame;
@@ -187,7 +187,7 @@ TEST(Messages, StagesOfGroupsReduceAmongThemselves) {
         }
         ASSERT_TRUE(group.all_reduce(values, in_seconds(30)));
         if (first == 0) {
-          ASSERT_TRUE(group.send_values(group.rank() + 2, values, in_seconds(30)));
+          ASSERT_TRUE(group.post_values(group.rank() + 2, values));
         } else {
           EXPECT_THAT(values, ::testing::Each(::testing::FloatNear(4.0f * static_cast<float>(step),
                                                                    0.04f * step)));

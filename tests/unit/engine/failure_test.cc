@@ -37,12 +37,13 @@ class Faulty final : public Backend {
   Status allocate_kv(KvType type, std::span<const int64_t> pages) override {
     return real_->allocate_kv(type, pages);
   }
-  Status run(size_t segment, const StepBatch& batch) override {
+  Status run(size_t segment, const StepBatch& batch,
+             const std::function<void()>& meanwhile) override {
     if (on_run_) SHOAL_TRY(on_run_(++runs_));
-    return real_->run(segment, batch);
+    return real_->run(segment, batch, meanwhile);
   }
-  std::span<float> rows(BufferId buffer, int64_t rows) override {
-    return real_->rows(buffer, rows);
+  std::span<float> rows(BufferId buffer, int64_t first, int64_t count) override {
+    return real_->rows(buffer, first, count);
   }
   BackendMemory memory() const override { return real_->memory(); }
 

@@ -136,7 +136,7 @@ Ranks::~Ranks() {
 std::vector<std::vector<float>> Ranks::hidden(int64_t wanted) {
   std::vector<std::vector<float>> result;
   for (size_t rank = 0; rank < backends_.size(); ++rank) {
-    const auto rows = backends_[rank]->rows(programs_[rank].hidden, wanted);
+    const auto rows = backends_[rank]->rows(programs_[rank].hidden, 0, wanted);
     result.emplace_back(rows.begin(), rows.end());
   }
   return result;

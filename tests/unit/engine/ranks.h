@@ -28,6 +28,7 @@ struct RanksOptions {
                        .max_wanted_rows = 64,
                        .kv_type = KvType::kF32,
                        .kv_pages = 64,
+                       .least_part_rows = 4,
                        .collective_timeout = std::chrono::seconds(20),
                        .forming_timeout = std::chrono::seconds(60)};
   // What joins them; by default plain TCP.

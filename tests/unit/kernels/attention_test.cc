@@ -268,7 +268,7 @@ struct Layer {
       }
       for (const BufferId id : {0, 1, 2}) {
         const int64_t width = p.buffers[static_cast<size_t>(id)].width;
-        const auto values = backend->rows(id, rows + alone);
+        const auto values = backend->rows(id, 0, rows + alone);
         for (int64_t i = 0; i < rows * width; ++i)
           values[static_cast<size_t>(alone * width + i)] = static_cast<float>(
               2 * uniform(static_cast<uint64_t>(id), static_cast<uint64_t>(done * width + i)) - 1);
@@ -277,7 +277,7 @@ struct Layer {
       const std::vector<Role> roles(at.size(), Role::kPrompt);
       EXPECT_TRUE(backend->run(0, {tokens, at, roles, sequences, {}, {{table, other}}}));
       const auto out =
-          backend->rows(3, rows + alone).subspan(static_cast<size_t>(alone * p.buffers[3].width));
+          backend->rows(3, 0, rows + alone).subspan(static_cast<size_t>(alone * p.buffers[3].width));
       result.insert(result.end(), out.begin(), out.end());
     }
     return result;

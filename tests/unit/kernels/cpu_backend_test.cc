@@ -193,7 +193,7 @@ TEST_P(BackendOn, TokensOfOtherRanksAreZeros) {
   const std::vector<Role> roles(8, Role::kPrompt);
   const StepBatch batch = {tokens, positions, roles, sequences, {}, {{kPages}}};
   ASSERT_TRUE(backend->run(0, batch));
-  const auto rows = backend->rows(kResidual, 8);
+  const auto rows = backend->rows(kResidual, 0, 8);
   for (size_t r = 0; r < 8; ++r) {
     double sum = 0;
     for (size_t i = 0; i < SmallModel::kHidden; ++i)
@@ -208,7 +208,7 @@ TEST_P(BackendOn, AnEmptyStepDoesNothing) {
   const StepBatch batch = {{}, {}, {}, {}, {}, {{}}};
   for (size_t segment = 0; segment < kSegments; ++segment)
     EXPECT_TRUE(backend->run(segment, batch));
-  EXPECT_TRUE(backend->rows(kLogits, 0).empty());
+  EXPECT_TRUE(backend->rows(kLogits, 0, 0).empty());
 }
 
 TEST_P(BackendOn, SaysWhatItIsAndHolds) {

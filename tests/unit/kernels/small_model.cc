@@ -227,7 +227,7 @@ Result<StepOutcome> run_step(Backend& backend, size_t segments, const std::vecto
   StepOutcome outcome;
   const auto count = static_cast<int64_t>(chunks.size());
   const auto split = [&](BufferId id, std::vector<std::vector<float>>& rows) {
-    const auto all = backend.rows(id, count);
+    const auto all = backend.rows(id, 0, count);
     const size_t width = all.size() / chunks.size();
     for (size_t r = 0; r < chunks.size(); ++r)
       rows.emplace_back(all.begin() + static_cast<int64_t>(r * width),
