@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -108,9 +109,16 @@ MappedFile::~MappedFile() {
 }
 
 void MappedFile::release(std::span<const std::byte> part) const {
+  // Who reads a page is given all of its aligned 64 KiB: the first read behind this part brings its
+  // end back, and the release of what follows has to cover that.
+  constexpr uintptr_t kGivenTogether = 64 << 10;
   const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
-  const auto begin = (reinterpret_cast<uintptr_t>(part.data()) + page - 1) / page * page;
-  const auto end = reinterpret_cast<uintptr_t>(part.data() + part.size()) / page * page;
+  const auto first = reinterpret_cast<uintptr_t>(bytes_.data());
+  const uintptr_t last = (first + bytes_.size() + page - 1) / page * page;
+  const auto from = reinterpret_cast<uintptr_t>(part.data());
+  const uintptr_t to = from + part.size();
+  const uintptr_t begin = std::max(first, from / kGivenTogether * kGivenTogether);
+  const uintptr_t end = std::min(last, (to + kGivenTogether - 1) / kGivenTogether * kGivenTogether);
   if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
 }
 

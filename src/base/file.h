@@ -50,7 +50,8 @@ class MappedFile {
   MappedFile& operator=(MappedFile&& other) noexcept;
   ~MappedFile();
   std::span<const std::byte> bytes() const { return bytes_; }
-  // Tells the kernel that these pages are not needed again, so that they leave the resident set.
+  // Tells the kernel that these bytes are not needed again, so that their pages leave the resident
+  // set, as do a few around them. Whoever reads there all the same gets them back. Any thread.
   void release(std::span<const std::byte> part) const;
 
  private:

@@ -33,11 +33,16 @@ Status load_weights(const gguf::File& file, const Program& program, Backend& bac
   uint64_t all_bytes = 0;
   for (size_t id = 0; id < program.weights.size(); ++id) {
     const WeightSpec& spec = program.weights[id];
-    SHOAL_ASSIGN(const TensorSource source, file.tensor(spec.tensor));
+    SHOAL_ASSIGN(TensorSource source, file.tensor(spec.tensor));
     if (source.rows <= 0 || source.columns <= 0) {
       return fail(ErrorCode::kCorrupt, "{}: tensor {} is empty", file.path(), spec.tensor);
     }
-    parts.push_back({static_cast<WeightId>(id), source, kept_bytes(source, spec)});
+    // Another weight may read the same bytes again: it gets their pages back.
+    source.done_with = [&file, info = file.find_tensor(spec.tensor)](auto part) {
+      file.release(*info, part);
+    };
+    const uint64_t kept = kept_bytes(source, spec);
+    parts.push_back({static_cast<WeightId>(id), std::move(source), kept});
     all_bytes += parts.back().kept_bytes;
   }
   std::ranges::stable_sort(parts, [](const Part& a, const Part& b) {

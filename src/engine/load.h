@@ -9,9 +9,9 @@
 
 namespace shoal {
 
-// Biggest tensors first, each one's pages let go behind it, so that the peak of resident memory
-// stays near the packed weights plus one of the smallest tensors. `progress(bytes of this rank's
-// part done, in all)`.
+// Each tensor's pages are let go as it is packed, so that the peak of resident memory stays near
+// the packed weights; biggest tensors first, for backends that read one as a whole. `progress(bytes
+// of this rank's part done, in all)`.
 Status load_weights(const gguf::File& file, const Program& program, Backend& backend,
                     const std::function<void(uint64_t, uint64_t)>& progress);
 

@@ -175,8 +175,11 @@ Result<TensorSource> File::tensor(std::string_view name) const {
 }
 
 void File::release(const TensorInfo& tensor) const {
+  release(tensor, tensor_bytes(tensor));
+}
+void File::release(const TensorInfo& tensor, std::span<const std::byte> part) const {
   const MappedFile& mapped = parts_[tensor.part].mapped;
-  if (!mapped.bytes().empty()) mapped.release(tensor_bytes(tensor));
+  if (!mapped.bytes().empty()) mapped.release(part);
 }
 
 }  // namespace shoal::gguf

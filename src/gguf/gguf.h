@@ -114,6 +114,8 @@ class File {
   Result<TensorSource> tensor(std::string_view name) const;
   // The bytes of this tensor will not be read again: lets their pages leave the resident set.
   void release(const TensorInfo& tensor) const;
+  // The same of a part of them.
+  void release(const TensorInfo& tensor, std::span<const std::byte> part) const;
 
  private:
   friend class Parser;

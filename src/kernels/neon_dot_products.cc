@@ -1,5 +1,6 @@
 // The products of 64-bit ARM that multiplies four pairs of bytes and adds them to an int32 in one
 // instruction: most such processors since 2018.
+#include "kernels/neon_peak.h"
 #include "kernels/neon_products.h"
 #include "kernels/neon_vectors.h"
 #include "kernels/vector_products.h"
@@ -34,19 +35,8 @@ Product neon_dot_product(ElementType type) {
 }
 
 uint64_t neon_dot_peak(int64_t rounds) {
-  int8x16_t a = vdupq_n_s8(3);
-  const int8x16_t b = vdupq_n_s8(-5);
-  int32x4_t sums[kNeonPeakChains];
-  for (int32x4_t& sum : sums) sum = vdupq_n_s32(0);
-  for (int64_t round = 0; round < rounds; ++round) {
-    for (int32x4_t& sum : sums) {
-      asm volatile("" : "+w"(a));  // the compiler must not see that the products are alike
-      sum = vdotq_s32(sum, a, b);
-    }
-  }
-  uint64_t total = 0;
-  for (const int32x4_t& sum : sums) total += static_cast<uint64_t>(vaddvq_s32(sum));
-  return total;
+  return peak_of_products<int32x4_t>(
+      rounds, [](int32x4_t sum, int8x16_t a, int8x16_t b) { return vdotq_s32(sum, a, b); });
 }
 
 }  // namespace shoal::kernels

@@ -1,5 +1,6 @@
 // The products of 64-bit ARM that multiplies two rows of eight bytes with two of the same in one
 // instruction: Neoverse V1 and N2, Cortex-A510 and later, Apple's M2 and later.
+#include "kernels/neon_peak.h"
 #include "kernels/neon_products.h"
 #include "kernels/neon_vectors.h"
 #include "kernels/vector_products.h"
@@ -30,19 +31,8 @@ Product neon_matrix_product(ElementType type) {
 }
 
 uint64_t neon_matrix_peak(int64_t rounds) {
-  int8x16_t a = vdupq_n_s8(3);
-  const int8x16_t b = vdupq_n_s8(-5);
-  int32x4_t sums[kNeonPeakChains];
-  for (int32x4_t& sum : sums) sum = vdupq_n_s32(0);
-  for (int64_t round = 0; round < rounds; ++round) {
-    for (int32x4_t& sum : sums) {
-      asm volatile("" : "+w"(a));  // the compiler must not see that the products are alike
-      sum = vmmlaq_s32(sum, a, b);
-    }
-  }
-  uint64_t total = 0;
-  for (const int32x4_t& sum : sums) total += static_cast<uint64_t>(vaddvq_s32(sum));
-  return total;
+  return peak_of_products<int32x4_t>(
+      rounds, [](int32x4_t sum, int8x16_t a, int8x16_t b) { return vmmlaq_s32(sum, a, b); });
 }
 
 }  // namespace shoal::kernels

@@ -2,6 +2,7 @@
 // multiply so.
 #include "kernels/neon_products.h"
 
+#include "kernels/neon_peak.h"
 #include "kernels/neon_vectors.h"
 #include "kernels/vector_products.h"
 
@@ -78,19 +79,8 @@ uint64_t neon_read_streams(const uint8_t* bytes, int64_t quarter_bytes) {
 }
 
 uint64_t neon_peak(int64_t rounds) {
-  int8x16_t a = vdupq_n_s8(3);
-  const int8x16_t b = vdupq_n_s8(-5);
-  int16x8_t sums[kNeonPeakChains];
-  for (int16x8_t& sum : sums) sum = vdupq_n_s16(0);
-  for (int64_t round = 0; round < rounds; ++round) {
-    for (int16x8_t& sum : sums) {
-      asm volatile("" : "+w"(a));  // the compiler must not see that the products are alike
-      sum = vmlal_high_s8(sum, a, b);
-    }
-  }
-  uint64_t total = 0;
-  for (const int16x8_t& sum : sums) total += static_cast<uint64_t>(vaddvq_s16(sum));
-  return total;
+  return peak_of_products<int16x8_t>(
+      rounds, [](int16x8_t sum, int8x16_t a, int8x16_t b) { return vmlal_high_s8(sum, a, b); });
 }
 
 }  // namespace shoal::kernels

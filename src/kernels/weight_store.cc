@@ -28,7 +28,8 @@ Status check_shape(const TensorSource& source, int64_t rows, int64_t columns,
 class KeptRows {
  public:
   KeptRows(const TensorSource& source, const std::vector<Range>& ranges)
-      : bytes_(reinterpret_cast<const uint8_t*>(source.bytes.data())),
+      : source_(source),
+        bytes_(reinterpret_cast<const uint8_t*>(source.bytes.data())),
         row_bytes_(static_cast<int64_t>(row_bytes(source.type, source.columns))),
         ranges_(ranges) {}
 
@@ -39,11 +40,43 @@ class KeptRows {
     }
     return nullptr;
   }
+  int64_t bytes_each() const { return row_bytes_; }
+  const TensorSource& source() const { return source_; }
 
  private:
+  const TensorSource& source_;
   const uint8_t* bytes_;
   int64_t row_bytes_;
   const std::vector<Range>& ranges_;
+};
+
+// Tells the source which rows one thread has done with, of those that follow one another as much
+// as is worth a system call at once.
+class RowsBehind {
+ public:
+  explicit RowsBehind(const KeptRows& rows) : rows_(rows) {}
+  ~RowsBehind() { tell(); }
+  RowsBehind(const RowsBehind&) = delete;
+  RowsBehind& operator=(const RowsBehind&) = delete;
+
+  void add(const uint8_t* row) {
+    if (!rows_.source().done_with) return;
+    constexpr int64_t kToldBytes = 1 << 20;
+    if (row != end_ || end_ - begin_ >= kToldBytes) {
+      tell();
+      begin_ = row;
+    }
+    end_ = row + rows_.bytes_each();
+  }
+
+ private:
+  void tell() const {
+    if (begin_ != end_) rows_.source().done_with(std::as_bytes(std::span(begin_, end_)));
+  }
+
+  const KeptRows& rows_;
+  const uint8_t* begin_ = nullptr;
+  const uint8_t* end_ = nullptr;
 };
 
 // How the rows of one matrix lie.
@@ -77,13 +110,15 @@ void pack_units(const KernelTable& kernels, ThreadPool& pool, const KeptRows& ro
                 const MatrixView& view, const Layout& layout) {
   const auto job = [&](int index) {
     const int64_t threads = pool.thread_count();
+    RowsBehind behind(rows);
     for (int64_t u = layout.units * index / threads; u < layout.units * (index + 1) / threads;
          ++u) {
       const uint8_t* sources[kGroupRows] = {};
-      for (int64_t i = 0; i < layout.unit && u * layout.unit + i < view.rows; ++i)
-        sources[i] = rows[u * layout.unit + i];
+      const int64_t count = std::min(layout.unit, view.rows - u * layout.unit);
+      for (int64_t i = 0; i < count; ++i) sources[i] = rows[u * layout.unit + i];
       kernels.pack(view.type, sources, view.pieces, view.piece_count,
                    const_cast<uint8_t*>(view.bytes) + u * layout.unit_bytes);
+      for (int64_t i = 0; i < count; ++i) behind.add(sources[i]);
     }
   };
   pool.run(std::ref(job));
@@ -200,6 +235,7 @@ Result<PackedMatrices> pack_matrices(const KernelTable& kernels, ThreadPool& poo
                                  std::as_bytes(std::span(turned))};
       const std::vector<Range> all = {{0, rows}};
       pack_units(kernels, pool, KeptRows(flipped, all), stack.views.back(), layout);
+      if (source.done_with) source.done_with(one.bytes);
     } else {
       pack_units(kernels, pool, KeptRows(one, ranges), stack.views.back(), layout);
     }

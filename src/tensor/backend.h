@@ -31,6 +31,10 @@ struct TensorSource {
   int64_t rows;
   int64_t columns;
   std::span<const std::byte> bytes;
+  // Where set, a backend tells while it loads which of `bytes` it has done with, so that a file's
+  // pages need not stay until the last of a big tensor is packed. About a MiB at a time, by any of
+  // the backend's threads, several at once.
+  std::function<void(std::span<const std::byte>)> done_with = {};
 };
 
 // The rows of one step; all spans have one entry per row unless said otherwise. Rows of one
