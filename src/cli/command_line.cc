@@ -357,13 +357,15 @@ void add_commands(CLI::App& app, Parsed& parsed) {
       "plan", "What each plan would give and need, and why the others were refused");
   add_placing(plan, parsed.plan);
   plan->add_option("--topology", parsed.plan.topology_path,
-                   "Plan for the nodes of this file instead");
+                   "Plan for the nodes and links of this file instead; needs no daemon");
   add_placing(app.add_subcommand("place", "Place a model and leave it running"), parsed.plan);
   app.add_subcommand("ps", "Models that run");
   app.add_subcommand("stop", "Stop a model that runs")
       ->add_option("model", parsed.model)
       ->required();
   app.add_subcommand("nodes", "The nodes of the cluster and the links between them");
+  app.add_subcommand("links",
+                     "The measured links; with --json nodes and links, as `plan --topology` reads");
   app.add_subcommand("status", "This node");
   add_cluster(app, parsed);
   add_bench(app, parsed);
@@ -406,6 +408,7 @@ int dispatch(const CLI::App& app, Parsed& parsed) {
   if (name == "ps") return ps_command(common);
   if (name == "stop") return stop_command(common, parsed.model);
   if (name == "nodes") return nodes_command(common);
+  if (name == "links") return links_command(common);
   if (name == "status") return status_command(common);
   if (name == "bench") {
     if (command->got_subcommand("ranks")) return bench_ranks_command(common, parsed.bench_ranks);

@@ -84,6 +84,7 @@ int run_command_line(int argc, char** argv);
 
 int run_model(const Common& common, const RunArguments& arguments);
 int plan_command(const Common& common, const PlanArguments& arguments);
+int links_command(const Common& common);
 int place_command(const Common& common, const PlanArguments& arguments);
 int ps_command(const Common& common);
 int stop_command(const Common& common, const std::string& model);
@@ -113,6 +114,8 @@ Status pull_with_progress(const Common& common, const std::string& model);
 // Asks the daemon to place the model, pulling it first when it is not on disk; shows progress.
 // Returns the instance.
 Result<Json> place_model(const Common& common, Client& client, const PlanArguments& arguments);
+// The model and what is wanted of its plan, as the daemon is asked for it.
+Json wish_json(const Common& common, const PlanArguments& arguments);
 // A name or a path, to the file on this machine's disk; kNotFound.
 Result<std::string> path_of(const Common& common, const std::string& model);
 // A path becomes absolute, as the daemon has another working directory; names stay.

@@ -1,8 +1,7 @@
-// plan, place, ps, stop, nodes, status.
+// place, ps, stop, nodes, status.
 #include <filesystem>
 #include <iostream>
 
-#include "base/file.h"
 #include "base/units.h"
 #include "cli/commands.h"
 #include "cli/interrupt.h"
@@ -14,17 +13,6 @@ namespace {
 
 void print_json(const Json& json) {
   std::cout << dump_json(json, 2) << '\n';
-}
-
-Json wish_json(const Common& common, const PlanArguments& arguments) {
-  Json wish = {{"model", model_for_daemon(arguments.model)}};
-  if (common.context > 0) wish["context"] = common.context;
-  if (arguments.sequences > 0) wish["sequences"] = arguments.sequences;
-  if (!common.kv_type.empty()) wish["kv_type"] = common.kv_type;
-  if (arguments.nodes > 0) wish["node_count"] = arguments.nodes;
-  if (!arguments.mode.empty()) wish["mode"] = arguments.mode;
-  if (!arguments.payload.empty()) wish["payload"] = arguments.payload;
-  return wish;
 }
 
 Result<Json> place_on_disk(const Common& common, Client& client, const PlanArguments& arguments) {
@@ -85,26 +73,6 @@ int place_command(const Common& common, const PlanArguments& arguments) {
   } else {
     std::cout << plan_line(*placed);
   }
-  return 0;
-}
-
-int plan_command(const Common& common, const PlanArguments& arguments) {
-  Json wish = wish_json(common, arguments);
-  if (!arguments.topology_path.empty()) {
-    const Result<std::string> text = read_file(arguments.topology_path);
-    if (!text) return report(common, text.error());
-    const Result<Json> topology = parse_json(*text);
-    if (!topology) return report(common, topology.error().within(arguments.topology_path));
-    wish["topology"] = *topology;
-  }
-  Client client = common.client();
-  const Result<Json> answer = client.post("/admin/plan", wish);
-  if (!answer) return report(common, answer.error());
-  if (common.json) {
-    print_json(*answer);
-    return 0;
-  }
-  std::cout << placement_text(*answer);
   return 0;
 }
 

@@ -45,9 +45,19 @@ struct Problem {
     return static_cast<double>(free_bytes(*nodes[rank])) - memory_of(cut);
   }
   std::vector<double> rooms(std::span<const Counts> counts) const {
-    std::vector<double> rooms;
-    for (const RankCut& cut : cuts_of(counts)) rooms.push_back(room(rooms.size(), cut));
+    std::vector<double> rooms(counts.size());
+    refresh_rooms(counts, 0, counts.size() - 1, rooms);
     return rooms;
+  }
+  // Of the ranks `first` to `last` alone: the counts of the others, and where theirs begin, stayed.
+  void refresh_rooms(std::span<const Counts> counts, size_t first, size_t last,
+                     std::vector<double>& rooms) const {
+    RankCut cut{};
+    for (size_t rank = 0; rank <= last; ++rank) {
+      for (size_t kind = 0; kind < counts[rank].size(); ++kind)
+        cut.ranges[kind] = {cut.ranges[kind].end, cut.ranges[kind].end + counts[rank][kind]};
+      if (rank >= first) rooms[rank] = room(rank, cut);
+    }
   }
 };
 
@@ -55,83 +65,87 @@ struct Problem {
 struct UnitKind {
   CutKind kind;
   int64_t step;
+  double step_bytes;  // on average, as a step of heads may or may not take a KV head along
 };
 std::vector<UnitKind> unit_kinds(const Problem& problem) {
   std::vector<UnitKind> kinds;
+  const double whole_bytes = problem.memory_of(whole(problem.card));
   for (const CutKind kind : {CutKind::kFeedForward, CutKind::kExperts, CutKind::kVocabulary,
                              CutKind::kSharedExpert, CutKind::kHeads}) {
     const CutFacts& facts = problem.card[kind];
+    if (facts.count <= 0) continue;
     const auto ranks = static_cast<int64_t>(problem.nodes.size());
     const bool enough = (facts.count + facts.unit - 1) / facts.unit >= ranks;
-    if (facts.count > 0) kinds.push_back({kind, enough ? facts.unit : facts.finest_unit});
+    const int64_t step = enough ? facts.unit : facts.finest_unit;
+    RankCut without = whole(problem.card);
+    without[kind] = {0, 0};
+    const double bytes = whole_bytes - problem.memory_of(without);
+    kinds.push_back(
+        {kind, step, bytes * static_cast<double>(step) / static_cast<double>(facts.count)});
   }
   return kinds;
 }
 
-// On average, as a step of heads may or may not take a KV head along.
-double bytes_of_step(const Problem& problem, const UnitKind& kind) {
-  RankCut cut = whole(problem.card);
-  const double with = problem.memory_of(cut);
-  const int64_t count = cut[kind.kind].size();
-  cut[kind.kind] = {0, 0};
-  return (with - problem.memory_of(cut)) * static_cast<double>(kind.step) /
-         static_cast<double>(count);
-}
+// What every rank holds, and the room that it leaves.
+struct Holdings {
+  std::vector<Counts> counts;
+  std::vector<double> rooms;
+};
 
-// The counts after a move that helps `from` and takes nobody over their memory; nothing otherwise.
+// Moves units when that helps `from` and takes nobody over their memory; else changes nothing.
 // Ranks between the two keep their counts, but where their heads begin moves too.
-std::optional<std::vector<Counts>> after_move(const Problem& problem, std::vector<Counts> counts,
-                                              std::span<const double> rooms, size_t from, size_t to,
-                                              CutKind kind, int64_t units) {
-  of(counts[from], kind) -= units;
-  of(counts[to], kind) += units;
-  const std::vector<double> after = problem.rooms(counts);
-  for (size_t rank = 0; rank < counts.size(); ++rank) {
-    if (after[rank] < std::min(0.0, rooms[rank])) return std::nullopt;
+bool move_units(const Problem& problem, Holdings& now, Holdings& after, size_t from, size_t to,
+                CutKind kind, int64_t units) {
+  after = now;
+  of(after.counts[from], kind) -= units;
+  of(after.counts[to], kind) += units;
+  const auto [first, last] = std::minmax(from, to);
+  problem.refresh_rooms(after.counts, first, last, after.rooms);
+  if (after.rooms[from] <= now.rooms[from]) return false;
+  for (size_t rank = first; rank <= last; ++rank) {
+    if (after.rooms[rank] < std::min(0.0, now.rooms[rank])) return false;
   }
-  if (after[from] <= rooms[from]) return std::nullopt;
-  return counts;
+  std::swap(now, after);
+  return true;
 }
 
 // Moves units of one kind from a rank that lacks memory to one that has room. False when none can
 // move.
-bool relieve(const Problem& problem, std::vector<Counts>& counts, size_t from, size_t to,
+bool relieve(const Problem& problem, Holdings& now, Holdings& after, size_t from, size_t to,
              const UnitKind& kind) {
-  const int64_t spare_steps = (of(counts[from], kind.kind) - 1) / kind.step;  // one unit stays
+  const int64_t spare_steps = (of(now.counts[from], kind.kind) - 1) / kind.step;  // one unit stays
   if (spare_steps < 1) return false;
-  const double step_bytes = bytes_of_step(problem, kind);
-  if (step_bytes <= 0) return false;
-  const std::vector<double> rooms = problem.rooms(counts);
-  const double lacking = -rooms[from];
-  const double room = rooms[to];
+  if (kind.step_bytes <= 0) return false;
+  const double lacking = -now.rooms[from];
+  const double room = now.rooms[to];
   // One more than the quotient: memory is rounded to bytes at both ends.
   const auto most = static_cast<double>(spare_steps);
-  const auto wanted = static_cast<int64_t>(std::min(most, lacking / step_bytes)) + 1;
-  const auto taken = static_cast<int64_t>(std::min(most, std::max(0.0, room) / step_bytes));
+  const auto wanted = static_cast<int64_t>(std::min(most, lacking / kind.step_bytes)) + 1;
+  const auto taken = static_cast<int64_t>(std::min(most, std::max(0.0, room) / kind.step_bytes));
   for (int64_t steps = std::min({spare_steps, wanted, taken}); steps > 0; --steps) {
-    auto after = after_move(problem, counts, rooms, from, to, kind.kind, steps * kind.step);
-    if (!after) continue;
-    counts = std::move(*after);
-    return true;
+    if (move_units(problem, now, after, from, to, kind.kind, steps * kind.step)) return true;
   }
   return false;
 }
 
 void settle(const Problem& problem, std::vector<Counts>& counts) {
+  Holdings now{counts, problem.rooms(counts)};
+  if (std::ranges::min(now.rooms) >= 0) return;
+  Holdings after;
   const auto kinds = unit_kinds(problem);
   // Every move either ends a rank's lack, fills a rank, or empties a kind: a few per pair of ranks
   // are enough.
   const size_t most_moves = 4 * counts.size() * counts.size() * kinds.size();
   for (size_t move = 0; move < most_moves; ++move) {
-    const std::vector<double> rooms = problem.rooms(counts);
-    const auto from = static_cast<size_t>(std::ranges::min_element(rooms) - rooms.begin());
-    if (rooms[from] >= 0) return;
-    const auto to = static_cast<size_t>(std::ranges::max_element(rooms) - rooms.begin());
+    const auto from = static_cast<size_t>(std::ranges::min_element(now.rooms) - now.rooms.begin());
+    if (now.rooms[from] >= 0) break;
+    const auto to = static_cast<size_t>(std::ranges::max_element(now.rooms) - now.rooms.begin());
     const bool moved = std::any_of(kinds.begin(), kinds.end(), [&](const UnitKind& kind) {
-      return relieve(problem, counts, from, to, kind);
+      return relieve(problem, now, after, from, to, kind);
     });
-    if (!moved) return;
+    if (!moved) break;
   }
+  counts = std::move(now.counts);
 }
 
 std::vector<double> wanted_shares(const Problem& problem) {

@@ -1,6 +1,8 @@
 // JSON forms of facts, wishes and plans: what docs/formats/plan.md describes. Everything
 // that comes in is checked.
+#include <algorithm>
 #include <cmath>
+#include <optional>
 #include <set>
 
 #include "base/bytes.h"
@@ -16,6 +18,8 @@ constexpr std::string_view kAuto = "auto";  // the planner's choice
 constexpr size_t kLongestText = 1024;
 constexpr int64_t kMostCores = 1 << 20;
 constexpr int64_t kLargestCount = int64_t{1} << 40;
+// Seconds, and units per second: beyond all machines, and sums and products of it stay finite.
+constexpr double kLargestQuantity = 1e18;
 
 Result<std::string> text_or(const Json& json, const char* name, std::string otherwise) {
   SHOAL_ASSIGN(std::string text, json_field_or<std::string>(json, name, std::move(otherwise)));
@@ -26,12 +30,12 @@ Result<std::string> text_or(const Json& json, const char* name, std::string othe
   return text;
 }
 
-// Finite and not negative.
 Result<double> quantity_or(const Json& json, const char* name, double otherwise) {
   SHOAL_ASSIGN(const double value, json_field_or<double>(json, name, otherwise));
-  if (!std::isfinite(value) || value < 0) {
+  if (!std::isfinite(value) || value < 0 || value > kLargestQuantity) {
     return fail(ErrorCode::kInvalidArgument,
-                "the field '{}' is {}; it must be a finite number of at least 0", name, value);
+                "the field '{}' is {}; it must be a number between 0 and {}", name, value,
+                kLargestQuantity);
   }
   return value;
 }
@@ -76,7 +80,23 @@ Result<Json> list_field(const Json& json, const char* name, size_t most) {
   return list;
 }
 
+// A count of bytes; -5, 1.5 and 1e30 are none.
+Result<uint64_t> bytes_or(const Json& json, const char* name, std::optional<uint64_t> otherwise) {
+  if (json.contains(name) ? json.at(name).is_null() : true) {
+    if (otherwise) return *otherwise;
+    return fail(ErrorCode::kInvalidArgument, "the field '{}' is missing", name);
+  }
+  const Json& value = json.at(name);
+  if (!value.is_number_unsigned() || value.get<uint64_t>() > kBeyondAnyMachineBytes) {
+    return fail(ErrorCode::kInvalidArgument,
+                "the field '{}' is {}; it must be a whole number of bytes between 0 and {}", name,
+                dump_json(value).substr(0, 64), kBeyondAnyMachineBytes);
+  }
+  return value.get<uint64_t>();
+}
+
 Result<LinkFacts> link_from_json(const Json& json) {
+  if (!json.is_object()) return fail(ErrorCode::kInvalidArgument, "it must be a JSON object");
   LinkFacts link;
   SHOAL_ASSIGN(link.a, json_field<std::string>(json, "a"));
   SHOAL_ASSIGN(link.b, json_field<std::string>(json, "b"));
@@ -165,10 +185,10 @@ Result<NodeFacts> node_facts_from_json(const Json& json) {
   if (node.id.empty())
     return fail(ErrorCode::kInvalidArgument, "a node has neither 'id' nor 'name'");
   const auto within = [&](Error error) { return std::unexpected(error.within("node " + node.id)); };
-  const auto memory = json_field<uint64_t>(json, "memory_bytes");
+  const auto memory = bytes_or(json, "memory_bytes", std::nullopt);
   if (!memory) return within(memory.error());
   node.memory_bytes = *memory;
-  const auto reserved = json_field_or<uint64_t>(json, "memory_reserved_bytes", 0);
+  const auto reserved = bytes_or(json, "memory_reserved_bytes", 0);
   if (!reserved) return within(reserved.error());
   node.memory_reserved_bytes = *reserved;
   const auto cores = count_or(json, "cores", 1, 1, kMostCores);
@@ -205,6 +225,52 @@ Json to_json(const Topology& topology) {
   return {{"version", kVersion}, {"nodes", std::move(nodes)}, {"links", std::move(links)}};
 }
 
+namespace {
+
+Status add_node(Topology& topology, const Json& entry, std::set<std::string>& ids) {
+  Result<NodeFacts> node = node_facts_from_json(entry);
+  if (!node) {
+    const std::string_view id = topology.nodes.empty() ? "" : topology.nodes.back().id;
+    const std::string where = id.empty() ? "the first node" : fmt::format("the node after {}", id);
+    const bool named = node.error().message.starts_with("node ");
+    return std::unexpected(named ? node.error() : node.error().within(where));
+  }
+  if (!ids.insert(node->id).second)
+    return fail(ErrorCode::kInvalidArgument, "the topology names node {} twice", node->id);
+  if (node->read_bytes_per_s == 0) {
+    return fail(ErrorCode::kInvalidArgument,
+                "node {}: the field 'read_bytes_per_s' is 0; nothing can be predicted of a node "
+                "that reads no memory",
+                node->id);
+  }
+  topology.nodes.push_back(std::move(*node));
+  return {};
+}
+
+Status add_link(Topology& topology, const Json& entry, const std::set<std::string>& ids,
+                std::set<std::pair<std::string, std::string>>& pairs) {
+  Result<LinkFacts> link = link_from_json(entry);
+  if (!link)
+    return std::unexpected(link.error().within(fmt::format("link {}", topology.links.size() + 1)));
+  for (const std::string& end : {link->a, link->b}) {
+    if (!ids.contains(end)) {
+      return fail(ErrorCode::kInvalidArgument,
+                  "a link leads to node '{}', which the topology does not have",
+                  end.substr(0, kLongestText));
+    }
+  }
+  if (link->a == link->b)
+    return fail(ErrorCode::kInvalidArgument, "a link leads from node {} to itself", link->a);
+  if (!pairs.insert(std::minmax(link->a, link->b)).second) {
+    return fail(ErrorCode::kInvalidArgument, "the topology has two links between {} and {}",
+                link->a, link->b);
+  }
+  topology.links.push_back(std::move(*link));
+  return {};
+}
+
+}  // namespace
+
 Result<Topology> topology_from_json(const Json& json) {
   if (!json.is_object()) {
     return fail(ErrorCode::kInvalidArgument,
@@ -215,27 +281,10 @@ Result<Topology> topology_from_json(const Json& json) {
   std::set<std::string> ids;
   SHOAL_ASSIGN(const Json nodes, list_field(json, "nodes", kMostNodes));
   if (nodes.empty()) return fail(ErrorCode::kInvalidArgument, "the topology has no nodes");
-  for (const Json& entry : nodes) {
-    SHOAL_ASSIGN(NodeFacts node, node_facts_from_json(entry));
-    if (!ids.insert(node.id).second) {
-      return fail(ErrorCode::kInvalidArgument, "the topology names node {} twice", node.id);
-    }
-    topology.nodes.push_back(std::move(node));
-  }
+  for (const Json& entry : nodes) SHOAL_TRY(add_node(topology, entry, ids));
+  std::set<std::pair<std::string, std::string>> pairs;
   SHOAL_ASSIGN(const Json links, list_field(json, "links", kMostNodes * kMostNodes));
-  for (const Json& entry : links) {
-    SHOAL_ASSIGN(LinkFacts link, link_from_json(entry));
-    for (const std::string& end : {link.a, link.b}) {
-      if (!ids.contains(end)) {
-        return fail(ErrorCode::kInvalidArgument,
-                    "a link leads to node '{}', which the topology does not have",
-                    end.substr(0, kLongestText));
-      }
-    }
-    if (link.a == link.b)
-      return fail(ErrorCode::kInvalidArgument, "a link leads from node {} to itself", link.a);
-    topology.links.push_back(std::move(link));
-  }
+  for (const Json& entry : links) SHOAL_TRY(add_link(topology, entry, ids, pairs));
   return topology;
 }
 

@@ -105,7 +105,8 @@ class Planner {
     SHOAL_ASSIGN(fit, fit_at(least));
     if (!fit.fits) return std::nullopt;
     int64_t good = least / kContextStep;
-    int64_t bad = (most + kContextStep - 1) / kContextStep;
+    const int64_t beyond = beyond_all_memory(arrangement, least, most);
+    int64_t bad = (beyond + kContextStep - 1) / kContextStep;
     std::optional<std::pair<int64_t, Fit>> found = std::pair(least, std::move(fit));
     while (bad - good > 1) {
       const int64_t middle = good + (bad - good) / 2;
@@ -118,6 +119,22 @@ class Planner {
       }
     }
     return found;
+  }
+
+  // A context that cannot fit, at most `most`, which is one: the whole model's memory is less than
+  // that of its parts, and more than a straight line through two contexts.
+  int64_t beyond_all_memory(const Arrangement& arrangement, int64_t least, int64_t most) const {
+    const auto needed = [&](int64_t context) {
+      return static_cast<double>(
+          rank_need(card_, whole(card_), context, wish_.sequences, wish_.kv_type).memory_bytes);
+    };
+    double room = -needed(least);
+    for (const NodeFacts* node : arrangement.nodes())
+      room += static_cast<double>(free_bytes(*node));
+    const double each = (needed(most) - needed(least)) / static_cast<double>(most - least);
+    if (!(each > 0) || room < 0) return most;
+    const double longer = std::min(room / each, static_cast<double>(most - least));
+    return std::min(most, least + static_cast<int64_t>(longer) + kContextStep);
   }
 
   Candidate consider(Arrangement arrangement) const {

@@ -129,8 +129,14 @@ Task<void> Instances::keep(std::shared_ptr<Instance> instance) {
   shards_.changed().notify();
 }
 
-Task<Result<Placement>> Instances::plan(std::string model, Wish wish,
-                                        std::optional<Topology> topology) {
+// Of many nodes it takes longer than the loop may be away.
+Task<Result<Placement>> Instances::place_card(ModelCard card, Wish wish) {
+  const Topology topology = context_.node.topology();
+  const auto choose = [&] { return shoal::place(topology, card, wish); };
+  co_return co_await offload(context_.pool, choose);
+}
+
+Task<Result<Placement>> Instances::plan(std::string model, Wish wish) {
   Instance draft;
   draft.model = std::move(model);
   draft.wish = wish;
@@ -141,7 +147,7 @@ Task<Result<Placement>> Instances::plan(std::string model, Wish wish,
   const auto inspect = [&] { return inspect_card(file->path); };
   const Result<ModelCard> card = co_await offload(context_.pool, inspect);
   if (!card) co_return std::unexpected(card.error());
-  co_return shoal::place(topology ? *topology : context_.node.topology(), *card, wish);
+  co_return co_await place_card(*card, wish);
 }
 
 Task<Result<Placement>> Instances::place_file(Instance& instance) {
@@ -189,14 +195,13 @@ Task<Result<Placement>> Instances::place_file(Instance& instance) {
     cards_[file->sha256] = std::move(*card);
   }
   co_await await_measured_links();
-  const Topology topology = context_.node.topology();
-  Result<Placement> placement = shoal::place(topology, cards_[file->sha256], instance.wish);
+  Result<Placement> placement = co_await place_card(cards_[file->sha256], instance.wish);
   const bool particular = instance.wish.node_count != 0 || instance.wish.mode.has_value();
   if (placement || instance.generation == 0 || !particular) co_return placement;
   Wish fewer = instance.wish;  // it ran, and a node was lost: what still fits answers
   fewer.node_count = 0;
   fewer.mode.reset();
-  co_return shoal::place(topology, cards_[file->sha256], fewer);
+  co_return co_await place_card(cards_[file->sha256], fewer);
 }
 
 // A node that has just joined or come back is measured within a moment; a plan without it would be

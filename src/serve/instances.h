@@ -41,7 +41,7 @@ class Instances {
   Instances(Context& context, LocalShards& shards);
 
   // The plans for a model that is on this node's disk; nothing is started.
-  Task<Result<Placement>> plan(std::string model, Wish wish, std::optional<Topology> topology);
+  Task<Result<Placement>> plan(std::string model, Wish wish);
   // The instance of a model, started when there is none. Watch it with wait().
   std::shared_ptr<Instance> place(const std::string& model, const Wish& wish);
   // By the name that was asked for, by instance id, or by the file's checksum.
@@ -58,6 +58,7 @@ class Instances {
  private:
   Task<void> keep(std::shared_ptr<Instance> instance);
   Task<Status> form(Instance& instance);
+  Task<Result<Placement>> place_card(ModelCard card, Wish wish);
   Task<Result<Placement>> place_file(Instance& instance);
   Task<void> await_measured_links();
   Task<Status> reserve_everywhere(Instance& instance);

@@ -72,6 +72,7 @@ Task<void> Routes::admin(http::Exchange& exchange) {
 Task<Result<Json>> Routes::admin_answer(const std::string& path, const Json& body) {
   if (path == "/admin/status") co_return status();
   if (path == "/admin/nodes") co_return nodes();
+  if (path == "/admin/topology") co_return to_json(context_.node.topology());
   if (path == "/admin/ps") co_return Json{{"instances", router_.all_instances()}};
   if (path == "/admin/plan") co_return co_await admin_plan(body);
   if (path == "/admin/stop") {
@@ -134,13 +135,7 @@ Task<Result<Json>> Routes::admin_plan(Json body) {
   if (!model) co_return std::unexpected(model.error());
   const Result<Wish> wish = wish_from_json(body);
   if (!wish) co_return std::unexpected(wish.error());
-  std::optional<Topology> topology;
-  if (body.contains("topology")) {
-    Result<Topology> given = topology_from_json(body["topology"]);
-    if (!given) co_return std::unexpected(given.error());
-    topology = std::move(*given);
-  }
-  const Result<Placement> placement = co_await instances_.plan(*model, *wish, std::move(topology));
+  const Result<Placement> placement = co_await instances_.plan(*model, *wish);
   if (!placement) co_return std::unexpected(placement.error());
   co_return to_json(*placement);
 }

@@ -51,7 +51,18 @@ TEST(PlacementJson, HostileTopologiesAreRefusedInSentences) {
       {R"({"nodes":[{}]})", "neither 'id' nor 'name'"},
       {R"({"nodes":[{"id":"a"}]})", "node a: the field 'memory_bytes' is missing"},
       {R"({"nodes":[{"id":"a","memory_bytes":-5,"read_bytes_per_s":1}]})",
-       "'memory_bytes' has the wrong type"},
+       "'memory_bytes' is -5; it must be a whole number of bytes"},
+      {R"({"nodes":[{"id":"a","memory_bytes":1.5,"read_bytes_per_s":1}]})", "is 1.5"},
+      {R"({"nodes":[{"id":"a","memory_bytes":18446744073709551615,"read_bytes_per_s":1}]})",
+       "is 18446744073709551615"},
+      {R"({"nodes":[{"id":"a","memory_bytes":5,"memory_reserved_bytes":"x",
+                     "read_bytes_per_s":1}]})",
+       "node a: the field 'memory_reserved_bytes' is \"x\""},
+      {R"({"nodes":[{"id":"a","memory_bytes":5}]})", "'read_bytes_per_s' is missing"},
+      {R"({"nodes":[{"id":"a","memory_bytes":5,"read_bytes_per_s":0}]})",
+       "node a: the field 'read_bytes_per_s' is 0"},
+      {R"({"nodes":[{"id":"a","memory_bytes":5,"read_bytes_per_s":1},{"memory_bytes":5}]})",
+       "the node after a: a node has neither"},
       {R"({"nodes":[{"id":"a","memory_bytes":5,"read_bytes_per_s":-1}]})",
        "'read_bytes_per_s' is -1"},
       {R"({"nodes":[{"id":"a","memory_bytes":5,"read_bytes_per_s":1,"cores":0}]})", "'cores' is 0"},
@@ -65,6 +76,23 @@ TEST(PlacementJson, HostileTopologiesAreRefusedInSentences) {
       {R"({"nodes":[{"id":"a","memory_bytes":5,"read_bytes_per_s":1}],
            "links":[{"a":"a","b":"a","round_trip_s":1,"bytes_per_s":1}]})",
        "to itself"},
+      {R"({"nodes":[{"id":"a","memory_bytes":5,"read_bytes_per_s":1}],"links":{}})",
+       "'links' must be a list"},
+      {R"({"nodes":[{"id":"a","memory_bytes":5,"read_bytes_per_s":1}],"links":[3]})",
+       "link 1: it must be a JSON object"},
+      {R"({"nodes":[{"id":"a","memory_bytes":5,"read_bytes_per_s":1},
+                    {"id":"b","memory_bytes":5,"read_bytes_per_s":1}],
+           "links":[{"a":"a","b":"b","round_trip_s":1,"bytes_per_s":1},
+                    {"a":"b","b":"a","round_trip_s":1,"bytes_per_s":1}]})",
+       "two links between b and a"},
+      {R"({"nodes":[{"id":"a","memory_bytes":5,"read_bytes_per_s":1},
+                    {"id":"b","memory_bytes":5,"read_bytes_per_s":1}],
+           "links":[{"a":"a","b":"b","round_trip_s":-1,"bytes_per_s":1}]})",
+       "link 1: the field 'round_trip_s' is -1"},
+      {R"({"nodes":[{"id":"a","memory_bytes":5,"read_bytes_per_s":1},
+                    {"id":"b","memory_bytes":5,"read_bytes_per_s":1}],
+           "links":[{"a":"a","b":"b","round_trip_s":1}]})",
+       "link 1: the field 'bytes_per_s' is missing"},
   };
   for (const auto& one : cases) {
     const auto topology = topology_of(one.text);
@@ -74,6 +102,7 @@ TEST(PlacementJson, HostileTopologiesAreRefusedInSentences) {
 }
 
 TEST(PlacementJson, NumbersTooLargeForAnythingAreRefused) {
+  EXPECT_FALSE(topology_of(R"({"nodes":[{"id":"a","memory_bytes":5,"read_bytes_per_s":1e19}]})"));
   EXPECT_FALSE(topology_of(R"({"nodes":[{"id":"a","memory_bytes":5,"read_bytes_per_s":1e999}]})"));
   EXPECT_FALSE(
       topology_of(R"({"nodes":[{"id":"a","memory_bytes":5,"read_bytes_per_s":1,"cores":1e300}]})"));
