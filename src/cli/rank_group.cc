@@ -5,8 +5,8 @@
 
 #include <algorithm>
 #include <boost/asio/io_context.hpp>
-#include <charconv>
 
+#include "supervise/culprit.h"
 #include "supervise/pair_keys.h"
 #include "supervise/worker_process.h"
 
@@ -19,8 +19,6 @@ constexpr std::chrono::minutes kRunTimeout{60};
 constexpr std::chrono::seconds kReportTimeout{10};
 // A rank that loads says so ten times a second, but for a tensor that a slow disk takes long for.
 constexpr std::chrono::seconds kLoadSilence{60};
-// When one rank fails, the others notice at once or within a moment of one another.
-constexpr std::chrono::seconds kLastWords{1};
 
 // The calling thread's network namespace until the end of the scope.
 class InNamespace {
@@ -39,19 +37,6 @@ class InNamespace {
  private:
   UniqueFd home_;
 };
-
-// The first rank that a complaint is about: links call their peers "rank 3".
-std::optional<size_t> rank_named_in(std::string_view complaint) {
-  constexpr std::string_view kName = "rank ";
-  for (size_t at = 0; (at = complaint.find(kName, at)) != std::string_view::npos;) {
-    at += kName.size();
-    size_t rank = 0;
-    const auto [end, error] =
-        std::from_chars(complaint.data() + at, complaint.data() + complaint.size(), rank);
-    if (error == std::errc()) return rank;
-  }
-  return std::nullopt;
-}
 
 }  // namespace
 
@@ -83,7 +68,6 @@ struct RankGroup::State {
   void take_frame(size_t rank, const Json& frame);
   void take_end(size_t rank, const WorkerExit& end);
   void hear_the_others_out();
-  size_t nearest_to_the_cause() const;
   Error sentence_of(size_t rank) const;
   Error failure() const;
   Status check_loading() const;
@@ -197,25 +181,6 @@ void RankGroup::State::hear_the_others_out() {
   }
 }
 
-// The rank whose sentence is worth most. One that ended without a word of its own is the cause:
-// what the others say follows. Else a complaint about a rank that itself complains of another is
-// an echo, whichever was heard first.
-size_t RankGroup::State::nearest_to_the_cause() const {
-  const auto cause =
-      std::ranges::find_if(fallen, [this](size_t rank) { return !ranks[rank].complaint; });
-  if (cause != fallen.end()) return *cause;
-  size_t at = fallen.front();
-  for (size_t turn = 0; turn < ranks.size(); ++turn) {
-    const std::optional<size_t> blamed = rank_named_in(ranks[at].complaint->message);
-    if (!blamed || *blamed >= ranks.size() || *blamed == at || !ranks[*blamed].complaint) return at;
-    at = *blamed;
-  }
-  // They blame one another: what lies between them is at fault. A reset tells the least of it.
-  const auto knows_more = std::ranges::find_if(
-      fallen, [this](size_t rank) { return !ranks[rank].complaint->message.contains("reset"); });
-  return knows_more != fallen.end() ? *knows_more : fallen.front();
-}
-
 Error RankGroup::State::sentence_of(size_t rank) const {
   const Rank& one = ranks[rank];
   if (one.complaint) return one.complaint->within(fmt::format("rank {} of {}", rank, options.name));
@@ -225,7 +190,12 @@ Error RankGroup::State::sentence_of(size_t rank) const {
 
 // The sentence that counts, and what each of the others says, a line each.
 Error RankGroup::State::failure() const {
-  const size_t first = nearest_to_the_cause();
+  std::vector<FallenRank> heard;
+  for (const size_t rank : fallen) {
+    const auto& complaint = ranks[rank].complaint;
+    heard.push_back({rank, complaint ? std::optional(complaint->message) : std::nullopt});
+  }
+  const size_t first = nearest_to_the_cause(heard);
   Error error = sentence_of(first);
   for (size_t rank = 0; rank < ranks.size(); ++rank) {
     if (rank != first) error.message += "\n  " + sentence_of(rank).message;

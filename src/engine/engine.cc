@@ -7,6 +7,7 @@
 #include "engine/load.h"
 #include "engine/shard_engine.h"
 #include "engine/stages.h"
+#include "engine/warm_up.h"
 
 namespace shoal {
 
@@ -41,15 +42,19 @@ Result<EngineOptions> checked(EngineOptions options, const ModelDescription& des
   return options;
 }
 
-Status prepare_and_load(const gguf::File& file, const Program& program, Backend& backend,
-                        const EngineOptions& options, std::span<const KvGroup> groups,
-                        const std::function<void(uint64_t, uint64_t)>& progress) {
-  SHOAL_TRY(
-      backend.prepare(program, {options.max_rows, options.max_wanted_rows, options.max_positions}));
+// Ready to compute; what a step took, where others will wait for this rank's.
+Result<StepTime> prepare_and_load(const gguf::File& file, const Program& program, Backend& backend,
+                                  const EngineOptions& options, std::span<const KvGroup> groups,
+                                  bool alone,
+                                  const std::function<void(uint64_t, uint64_t)>& progress) {
+  const BackendLimits limits{options.max_rows, options.max_wanted_rows, options.max_positions};
+  SHOAL_TRY(backend.prepare(program, limits));
   SHOAL_TRY(load_weights(file, program, backend, progress));
   std::vector<int64_t> pages;
   for (const KvGroup& group : groups) pages.push_back(group.page_count);
-  return backend.allocate_kv(options.kv_type, pages);
+  SHOAL_TRY(backend.allocate_kv(options.kv_type, pages));
+  if (alone) return StepTime{};
+  return warm_up(program, backend, limits, groups);
 }
 
 std::vector<KvGroup> groups_of(const Program& program, const EngineOptions& options,
@@ -75,14 +80,15 @@ Result<std::unique_ptr<Engine>> Engine::create(
                agree(group, file, cut, options, backend.page_tokens()));
   SHOAL_ASSIGN(const std::vector<Stage> stages, stages_of(cuts, description));
   auto program = build_program(description, cut, options.max_positions);
-  Status loaded;
+  Result<StepTime> tried = StepTime{};
   std::vector<KvGroup> groups;
   if (program) {
     groups = groups_of(*program, options, backend.page_tokens());
-    loaded = prepare_and_load(file, *program, backend, options, groups, progress);
+    tried = prepare_and_load(file, *program, backend, options, groups, group.size() == 1, progress);
   } else {
-    loaded = std::unexpected(program.error());
+    tried = std::unexpected(program.error());
   }
+  const Status loaded = tried ? Status{} : std::unexpected(tried.error());
   SHOAL_TRY(agree_loaded(group, loaded, Clock::now() + options.forming_timeout));
 
   StepLimits limits{.rows = options.max_rows,
@@ -101,7 +107,7 @@ Result<std::unique_ptr<Engine>> Engine::create(
   ResultMerger merger(std::move(vocabularies), last.first_rank,
                       stages.size() > 1 ? description.hidden : 0);
   return std::make_unique<ShardEngine>(std::move(*program), backend, std::move(group), options,
-                                       std::move(limits), stages, std::move(merger));
+                                       std::move(limits), stages, std::move(merger), *tried);
 }
 
 }  // namespace shoal

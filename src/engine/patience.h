@@ -1,6 +1,7 @@
 // How long a rank waits for another before it gives it up: long enough for the slowest honest step,
-// short enough that a stopped machine is noticed. Learnt from this rank's own steps, as a plan's
-// ranks compute about equally long. Pure; one thread.
+// short enough that a stopped machine is noticed. Learnt from this rank's own steps, and before the
+// first from one that it tried alone, as a plan's ranks compute about equally long. Pure; one
+// thread.
 #pragma once
 
 #include <algorithm>
@@ -11,12 +12,20 @@
 
 namespace shoal {
 
+// What a step of so many rows took this rank to compute.
+struct StepTime {
+  size_t rows = 0;
+  double compute_s = 0;
+};
+
 class Patience {
  public:
   // `least`: for an answer that needs no computing. `steps_at_once`: other ranks may still compute
-  // a step while this one has begun so many, that one included.
-  Patience(std::chrono::milliseconds least, size_t steps_at_once)
-      : least_s_(std::chrono::duration<double>(least).count()), begun_rows_(steps_at_once, 0) {}
+  // a step while this one has begun so many, that one included. `tried`: before the first step.
+  Patience(std::chrono::milliseconds least, size_t steps_at_once, StepTime tried)
+      : least_s_(std::chrono::duration<double>(least).count()), begun_rows_(steps_at_once, 0) {
+    learn(tried);
+  }
 
   // A step of so many rows begins here.
   void begin(size_t rows) {
@@ -24,20 +33,12 @@ class Patience {
     begun_rows_.front() = rows;
   }
   // It took this rank so long to compute.
-  void finished(double compute_s) {
-    double& known_s = known_s_[size_of(begun_rows_.front())];
-    // The longest of late, so that one hiccup is forgotten.
-    known_s = std::max(compute_s, kForgetting * known_s);
-  }
+  void finished(double compute_s) { learn({begun_rows_.front(), compute_s}); }
   // For what so many ranks compute of a step, one after the other, where this one has computed its
   // own for `so_far_s`.
   std::chrono::nanoseconds for_parts(size_t parts, double so_far_s) const {
-    const auto times = static_cast<double>(parts);
-    const double step_s = longest_s();
-    if (step_s > 0) return in_ns(least_s_ + times * kTimesSlower * std::max(step_s, so_far_s));
-    if (so_far_s > 0) return in_ns(kFirstLeasts * least_s_ + times * kTimesSlower * so_far_s);
-    const auto rows = static_cast<double>(begun_rows_.front());
-    return in_ns(least_s_ + times * (kUnknown_s + rows * kUnknownRow_s));
+    const double step_s = std::max(longest_s(), so_far_s);
+    return in_ns(least_s_ + static_cast<double>(parts) * kTimesSlower * step_s);
   }
 
  private:
@@ -45,17 +46,16 @@ class Patience {
   // Ranks of a plan are balanced to within tens of percent, and a loaded machine may halve its
   // speed for a while.
   static constexpr double kTimesSlower = 4;
-  // The first step touches memory for the first time, here and there not alike.
-  static constexpr double kFirstLeasts = 3;
-  // Before this rank has computed anything: small boards with a large model may take this long. Who
-  // has computed is less patient, and when it gives up it tells the others.
-  static constexpr double kUnknown_s = 28;
-  static constexpr double kUnknownRow_s = 0.25;
 
   // Steps of about as many rows take about as long: sizes are powers of two.
   static constexpr size_t kSizes = 24;
   static size_t size_of(size_t rows) {
     return std::min<size_t>(static_cast<size_t>(std::bit_width(rows)), kSizes - 1);
+  }
+  void learn(StepTime step) {
+    double& known_s = known_s_[size_of(step.rows)];
+    // The longest of late, so that one hiccup is forgotten.
+    known_s = std::max(step.compute_s, kForgetting * known_s);
   }
   // What a step of a size may take at most: a larger one's time, or a smaller one's times the rows.
   double known_or_bound_s(size_t size) const {

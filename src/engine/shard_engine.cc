@@ -26,7 +26,7 @@ class Stopwatch {
 
 ShardEngine::ShardEngine(Program program, Backend& backend, Group group,
                          const EngineOptions& options, StepLimits limits, std::vector<Stage> stages,
-                         ResultMerger merger)
+                         ResultMerger merger, StepTime tried)
     : program_(std::move(program)),
       backend_(backend),
       group_(std::move(group)),
@@ -35,7 +35,7 @@ ShardEngine::ShardEngine(Program program, Backend& backend, Group group,
       stages_(std::move(stages)),
       stage_(stage_of(stages_, group_.rank())),
       merger_(std::move(merger)),
-      patience_(options.collective_timeout, stages_.size()) {
+      patience_(options.collective_timeout, stages_.size(), tried) {
   batch_.page_tables.resize(limits_.groups.size());
 }
 

@@ -16,7 +16,7 @@ namespace shoal {
 class ShardEngine final : public Engine {
  public:
   ShardEngine(Program program, Backend& backend, Group group, const EngineOptions& options,
-              StepLimits limits, std::vector<Stage> stages, ResultMerger merger);
+              StepLimits limits, std::vector<Stage> stages, ResultMerger merger, StepTime tried);
 
   Status submit(const Step& step) override;
   int steps_at_once() const override { return static_cast<int>(stages_.size()); }

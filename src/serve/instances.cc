@@ -22,6 +22,14 @@ Error failure_of(const Json& rank) {
       Error{ErrorCode::kInternal, "a rank failed without saying why"});
 }
 
+bool all_linked(const Topology& topology) {
+  return topology.links.size() >= topology.nodes.size() * (topology.nodes.size() - 1) / 2;
+}
+
+bool complained(const FallenRank& rank) {
+  return rank.complaint.has_value();
+}
+
 }  // namespace
 
 const char* name_of(Instance::State state) {
@@ -194,8 +202,8 @@ Task<Result<Placement>> Instances::place_file(Instance& instance) {
     if (!card) co_return std::unexpected(card.error());
     cards_[file->sha256] = std::move(*card);
   }
-  co_await await_measured_links();
-  Result<Placement> placement = co_await place_card(cards_[file->sha256], instance.wish);
+    co_await await_measured_links(instance);
+    Result<Placement> placement = co_await place_card(cards_[file->sha256], instance.wish);
   const bool particular = instance.wish.node_count != 0 || instance.wish.mode.has_value();
   if (placement || instance.generation == 0 || !particular) co_return placement;
   Wish fewer = instance.wish;  // it ran, and a node was lost: what still fits answers
@@ -205,8 +213,9 @@ Task<Result<Placement>> Instances::place_file(Instance& instance) {
 }
 
 // A node that has just joined or come back is measured within a moment; a plan without it would be
-// a pity.
-Task<void> Instances::await_measured_links() {
+// a pity. By every other, too, but an instance that is to come back does not wait for that: two
+// nodes may never reach each other.
+Task<void> Instances::await_measured_links(const Instance& instance) {
   const Deadline deadline = Clock::now() + kMeasuring;
   while (Clock::now() < deadline) {
     bool measured = true;
@@ -214,6 +223,7 @@ Task<void> Instances::await_measured_links() {
       if (peer.status == cluster::PeerStatus::kAlive && peer.link_round_trip_s == 0)
         measured = false;
     }
+    if (instance.generation == 0) measured = measured && all_linked(context_.node.topology());
     if (measured) co_return;
     co_await shards_.changed().wait(Clock::now() + kLook);
   }
@@ -345,9 +355,15 @@ Result<Json> Instances::rank_state(const Instance& instance, size_t rank) const 
 }
 
 Task<Status> Instances::await_state(Instance& instance, std::string_view state, Deadline patience) {
-  const auto begun = Clock::now();
+  const Deadline unseen_until = Clock::now() + kUnseen;
   while (true) {
     if (instance.stopping) co_return fail(ErrorCode::kCancelled, "{} was stopped", instance.model);
+    Fallen fallen;
+    look(instance, unseen_until, fallen);
+    if (!fallen.ranks.empty()) {
+      Error why = co_await cause(instance, unseen_until, std::move(fallen));
+      co_return std::unexpected(std::move(why));
+    }
     if (Clock::now() > patience)
       co_return fail(ErrorCode::kDeadline, "{} took too long to form", instance.model);
     size_t there = 0;
@@ -356,13 +372,8 @@ Task<Status> Instances::await_state(Instance& instance, std::string_view state, 
     std::string phase;
     for (size_t rank = 0; rank < instance.plan.ranks.size(); ++rank) {
       const Result<Json> seen = rank_state(instance, rank);
-      if (!seen) {
-        if (seen.error().code == ErrorCode::kNotFound && Clock::now() - begun < kUnseen)
-          continue;  // not heard of yet
-        co_return std::unexpected(seen.error());
-      }
+      if (!seen) continue;  // not heard of yet
       const std::string now = seen->value("state", "");
-      if (now == "failed") co_return std::unexpected(failure_of(*seen));
       if (now == state || now == "ready") ++there;
       if (now == "fetching" || phase.empty()) phase = now;
       done += seen->value("done_bytes", uint64_t{0});
@@ -379,13 +390,41 @@ Task<Status> Instances::await_state(Instance& instance, std::string_view state, 
 Task<Error> Instances::watch(Instance& instance) {
   while (true) {
     if (instance.stopping) co_return Error{ErrorCode::kCancelled, "it was stopped"};
-    for (size_t rank = 0; rank < instance.plan.ranks.size(); ++rank) {
-      const Result<Json> seen = rank_state(instance, rank);
-      if (!seen) co_return seen.error();
-      if (seen->value("state", "") == "failed") co_return failure_of(*seen);
-    }
+    Fallen fallen;
+    look(instance, Clock::now(), fallen);
+    if (!fallen.ranks.empty()) co_return co_await cause(instance, Clock::now(), std::move(fallen));
     co_await shards_.changed().wait(Clock::now() + kLook);
   }
+}
+
+void Instances::look(const Instance& instance, Deadline unseen_until, Fallen& fallen) const {
+  for (size_t rank = 0; rank < instance.plan.ranks.size(); ++rank) {
+    if (std::ranges::find(fallen.ranks, rank, &FallenRank::rank) != fallen.ranks.end()) continue;
+    const Result<Json> seen = rank_state(instance, rank);
+    const bool failed = seen && seen->value("state", "") == "failed";
+    const bool awaited = !seen && seen.error().code == ErrorCode::kNotFound;
+    if (seen ? !failed : awaited && Clock::now() < unseen_until) continue;
+    fallen.errors.push_back(seen ? failure_of(*seen) : seen.error());
+    FallenRank& one = fallen.ranks.emplace_back(FallenRank{rank, std::nullopt});
+    if (!seen) continue;
+    if (auto complaint = json_field<std::string>(*seen, "complaint"))
+      one.complaint = std::move(*complaint);
+  }
+}
+
+// Waits a moment for what the others say, unless one has fallen without a word, which settles it.
+Task<Error> Instances::cause(const Instance& instance, Deadline unseen_until, Fallen fallen) {
+  Deadline until = Clock::now() + kLastWords;
+  while (Clock::now() < until && fallen.ranks.size() < instance.plan.ranks.size() &&
+         std::ranges::all_of(fallen.ranks, complained)) {
+    co_await shards_.changed().wait(std::min<Deadline>(until, Clock::now() + kLook));
+    const size_t heard = fallen.ranks.size();
+    look(instance, unseen_until, fallen);
+    if (fallen.ranks.size() > heard) until = Clock::now() + kLastWords;
+  }
+  const size_t rank = nearest_to_the_cause(fallen.ranks);
+  const auto at = std::ranges::find(fallen.ranks, rank, &FallenRank::rank);
+  co_return fallen.errors[static_cast<size_t>(at - fallen.ranks.begin())];
 }
 
 Result<uint64_t> Instances::next_generation() {

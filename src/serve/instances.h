@@ -10,6 +10,7 @@
 
 #include "serve/local_shards.h"
 #include "supervise/backoff.h"
+#include "supervise/culprit.h"
 
 namespace shoal::serve {
 
@@ -60,12 +61,21 @@ class Instances {
   Task<Status> form(Instance& instance);
   Task<Result<Placement>> place_card(ModelCard card, Wish wish);
   Task<Result<Placement>> place_file(Instance& instance);
-  Task<void> await_measured_links();
+  Task<void> await_measured_links(const Instance& instance);
   Task<Status> reserve_everywhere(Instance& instance);
   Task<Status> commit_everywhere(Instance& instance);
   Task<void> release_everywhere(Instance& instance);
   Task<Status> await_state(Instance& instance, std::string_view state, Deadline patience);
   Task<Error> watch(Instance& instance);
+  // Ranks that failed, in the order in which that was heard of, and each one's sentence.
+  struct Fallen {
+    std::vector<FallenRank> ranks;
+    std::vector<Error> errors;
+  };
+  // Adds those that have failed since the last look. A rank that its node does not report counts
+  // from `unseen_until` on.
+  void look(const Instance& instance, Deadline unseen_until, Fallen& fallen) const;
+  Task<Error> cause(const Instance& instance, Deadline unseen_until, Fallen fallen);
   Result<Json> rank_state(const Instance& instance, size_t rank) const;
   std::vector<ShardReservation> reservations(const Instance& instance) const;
   Task<Status> tell(const std::string& node, const std::string& verb, Json body);

@@ -49,6 +49,7 @@ struct LocalShards::Shard {
   std::string instance;
   State state = State::kFetching;
   Error error;
+  std::optional<std::string> complaint;  // of the worker itself
   std::atomic<uint64_t> done_bytes{0};
   std::atomic<uint64_t> total_bytes{0};
   std::atomic<bool> cancelled{false};
@@ -306,7 +307,7 @@ void LocalShards::on_frame(Shard& shard, const Json& frame) {
   } else if (type == "failed") {
     const Result<std::string> code = json_field<std::string>(frame, "code");
     const Result<std::string> message = json_field<std::string>(frame, "message");
-    if (code && message) fail_shard(shard, {error_code_named(*code), *message});
+    if (code && message) fail_shard(shard, {error_code_named(*code), *message}, *message);
   }
 }
 
@@ -315,8 +316,9 @@ void LocalShards::on_exit(Shard& shard, const WorkerExit& exit) {
   fail_shard(shard, {exit.code, exit.reason});
 }
 
-void LocalShards::fail_shard(Shard& shard, Error error) {
+void LocalShards::fail_shard(Shard& shard, Error error, std::optional<std::string> complaint) {
   if (shard.state == State::kFailed) return;
+  shard.complaint = std::move(complaint);
   error = error.within(
       fmt::format("rank {} on {}", shard.reservation.order.rank, shard.planned().node_name));
   log::warn("{}: {}", shard.reservation.model_name, error.message);
@@ -341,6 +343,7 @@ std::optional<Json> LocalShards::published(const std::string& instance, uint64_t
                {"total_bytes", shard.total_bytes.load()}};
   if (shard.state == State::kFailed) {
     json.update(error_json(shard.error));
+    if (shard.complaint) json["complaint"] = *shard.complaint;
   }
   if (shard.stats) json["stats"] = *shard.stats;
   if (shard.worker) json["pid"] = shard.worker->pid();

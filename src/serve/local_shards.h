@@ -39,7 +39,7 @@ class LocalShards {
   void release(const std::string& instance, uint64_t up_to_generation);
 
   // What other nodes see: [{instance, generation, rank, state, done_bytes, total_bytes, error,
-  // stats}].
+  // complaint, stats}]. The complaint: what a failed worker itself said, if it did.
   Json published() const;
   std::optional<Json> published(const std::string& instance, uint64_t generation) const;
   uint64_t reserved_bytes() const;
@@ -60,7 +60,7 @@ class LocalShards {
   Task<void> fetch(std::shared_ptr<Shard> shard);
   void on_frame(Shard& shard, const Json& frame);
   void on_exit(Shard& shard, const WorkerExit& exit);
-  void fail_shard(Shard& shard, Error error);
+  void fail_shard(Shard& shard, Error error, std::optional<std::string> complaint = {});
   void refresh_facts();
   bool abandoned(const Shard& shard) const;
 

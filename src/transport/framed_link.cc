@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "transport/crc32c.h"
+#include "transport/frame_length.h"
 
 namespace shoal {
 namespace {
@@ -12,9 +13,6 @@ namespace {
 // itself the CRC-32C of that length and the payload; else zero.
 constexpr size_t kNumberBytes = 4;
 constexpr size_t kHeaderBytes = 2 * kNumberBytes;
-// A receiver's buffer grows to this at once, then with what has arrived: a length alone earns no
-// memory.
-constexpr size_t kFirstGrowth = 1 << 20;
 
 using Header = std::array<std::byte, kHeaderBytes>;
 
@@ -118,10 +116,7 @@ Status FramedLink::check_idle(bool busy) const {
 
 Status FramedLink::begin_send(std::span<const std::byte> frame) {
   SHOAL_TRY(check_idle(out_.active));
-  if (frame.size() > kLargestFrame) {
-    return fail(ErrorCode::kTooLarge, "a frame of {} bytes to {} is over the limit of {}",
-                frame.size(), peer_, kLargestFrame);
-  }
+  SHOAL_TRY(check_sent_length(peer_, frame.size()));
   out_ = {true, {}, frame, 0};
   put(out_.header, frame.size());
   const uint32_t checksum = checks_ ? crc32c(crc32c(0, length_of(out_.header)), frame) : 0;
@@ -209,16 +204,9 @@ Result<bool> FramedLink::advance_receiving() {
 Status FramedLink::take_header() {
   in_.length = get(length_of(in_.header));
   if (checks_) in_.checksum = crc32c(0, length_of(in_.header));
-  if (in_.growing == nullptr && in_.length != in_.payload.size()) {
-    return fail(ErrorCode::kCorrupt,
-                "{} sent a frame of {} bytes where {} were due: the ranks do not run the same plan",
-                peer_, in_.length, in_.payload.size());
-  }
-  if (in_.length > kLargestFrame) {
-    return fail(ErrorCode::kCorrupt, "{} announced a frame of {} bytes, over the limit of {}",
-                peer_, in_.length, kLargestFrame);
-  }
-  return {};
+  const auto due =
+      in_.growing != nullptr ? std::nullopt : std::optional<uint64_t>(in_.payload.size());
+  return check_announced_length(peer_, in_.length, due);
 }
 
 Status FramedLink::check_frame() const {
@@ -233,7 +221,7 @@ Status FramedLink::check_frame() const {
 // Only for a growing frame whose room is full and whose length is larger.
 void FramedLink::make_room() {
   const size_t size = in_.payload.size();
-  in_.growing->resize(std::min<size_t>(in_.length, std::max(kFirstGrowth, 2 * size)));
+  in_.growing->resize(next_room(in_.length, size, 0));
   in_.payload = *in_.growing;
 }
 

@@ -22,7 +22,11 @@ constexpr int kUserTimeout_ms = 30'000;
 constexpr int kKeepaliveIdle_s = 1;
 constexpr int kKeepaliveInterval_s = 1;
 constexpr int kKeepaliveProbes = 4;
-constexpr uint32_t kSilence_ms = 1500;
+// Silence that is longer than the pause between probes is suspicious, and soon too long.
+constexpr uint32_t kSuspicious_ms = 1100;
+constexpr uint32_t kSilence_ms = 1600;
+constexpr uint32_t kLeastProbes = 3;
+constexpr uint32_t kLeastRetransmissions = 2;
 
 Status set_option(int socket, int level, int option, int value, const char* name) {
   if (::setsockopt(socket, level, option, &value, sizeof value) == 0) return {};
@@ -71,7 +75,13 @@ bool looks_cut_off(int socket) {
   socklen_t size = sizeof info;
   if (::getsockopt(socket, IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return false;
   const uint32_t silence_ms = std::min(info.tcpi_last_ack_recv, info.tcpi_last_data_recv);
-  return silence_ms >= kSilence_ms && (info.tcpi_retransmits >= 2 || info.tcpi_probes >= 1);
+  if (silence_ms < kSuspicious_ms) return false;
+  if (info.tcpi_unacked == 0) {
+    // The kernel's own pause has no fraction of a second; but told it anew, it probes at once.
+    (void)set_option(socket, IPPROTO_TCP, TCP_KEEPIDLE, kKeepaliveIdle_s, "TCP_KEEPIDLE");
+  }
+  return silence_ms >= kSilence_ms &&
+         (info.tcpi_retransmits >= kLeastRetransmissions || info.tcpi_probes >= kLeastProbes);
 }
 
 void reset_on_close(int socket) {

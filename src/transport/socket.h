@@ -17,7 +17,8 @@ Status set_nonblocking(int socket);
 // has something to go by.
 Status prepare_tcp_socket(int socket);
 // Whether the peer's kernel, which answers even while its process is stopped, has answered nothing
-// for some 1.5 s though it was asked. A probe may just be on its way: ask twice.
+// for some 1.6 s though it was asked three times. In a long silence every call asks once more, so
+// that a lost probe or two are no cut. The last may just be on its way: call twice.
 bool looks_cut_off(int socket);
 // Closing will then reset the connection instead of ending it in order.
 void reset_on_close(int socket);

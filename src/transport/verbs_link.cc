@@ -4,6 +4,7 @@
 #include <optional>
 #include <thread>
 
+#include "transport/frame_length.h"
 #include "transport/verbs_frames.h"
 
 namespace shoal {
@@ -15,7 +16,6 @@ constexpr auto kNap = std::chrono::microseconds(200);
 constexpr auto kAfterFarewell = std::chrono::milliseconds(5);
 // A link that ends in order waits so long for the card to send what it has been given.
 constexpr auto kLeaveWithin = std::chrono::milliseconds(500);
-constexpr size_t kFirstGrowth = 1 << 20;  // as in tcp_link.cc: a length alone earns no memory
 
 class VerbsLink final : public Link {
  public:
@@ -164,10 +164,7 @@ Status VerbsLink::check_idle(bool busy) const {
 
 Status VerbsLink::begin_send(std::span<const std::byte> frame) {
   SHOAL_TRY(check_idle(out_.active));
-  if (frame.size() > kLargestFrame) {
-    return fail(ErrorCode::kTooLarge, "a frame of {} bytes to {} is over the limit of {}",
-                frame.size(), peer_, kLargestFrame);
-  }
+  SHOAL_TRY(check_sent_length(peer_, frame.size()));
   out_ = {true, frame, 0, false};
   return {};
 }
@@ -284,16 +281,9 @@ Result<bool> VerbsLink::take_pieces() {
 Status VerbsLink::begin_frame(uint64_t length) {
   in_.begun = true;
   in_.length = length;
-  if (in_.growing == nullptr && length != in_.payload.size()) {
-    return fail(ErrorCode::kCorrupt,
-                "{} sent a frame of {} bytes where {} were due: the ranks do not run the same plan",
-                peer_, length, in_.payload.size());
-  }
-  if (length > kLargestFrame) {
-    return fail(ErrorCode::kCorrupt, "{} announced a frame of {} bytes, over the limit of {}",
-                peer_, length, kLargestFrame);
-  }
-  return {};
+  const auto due =
+      in_.growing != nullptr ? std::nullopt : std::optional<uint64_t>(in_.payload.size());
+  return check_announced_length(peer_, length, due);
 }
 
 Status VerbsLink::take_piece(const Arrived& piece) {
@@ -304,8 +294,7 @@ Status VerbsLink::take_piece(const Arrived& piece) {
                 peer_, piece.payload.size(), piece.frame_bytes, due, in_.length);
   }
   if (in_.payload.size() < in_.done + due) {  // only a growing frame
-    in_.growing->resize(
-        std::min<size_t>(in_.length, std::max(kFirstGrowth + due, 2 * in_.payload.size())));
+    in_.growing->resize(next_room(in_.length, in_.payload.size(), in_.done + due));
     in_.payload = *in_.growing;
   }
   std::ranges::copy(piece.payload, in_.payload.begin() + static_cast<std::ptrdiff_t>(in_.done));

@@ -18,10 +18,11 @@ Step one_row(int32_t position = 0) {
   return step;
 }
 
-// A backend whose computing or loading goes wrong at a chosen moment.
+// A backend whose computing or loading goes wrong at a chosen moment: with the how-manieth step, of
+// which the first is the one that every rank tries alone, or with the how-manieth weight.
 class Faulty final : public Backend {
  public:
-  using Fault = std::function<Status(size_t call)>;
+  using Fault = std::function<Status(size_t time)>;
   Faulty(std::unique_ptr<Backend> real, Fault on_run, Fault on_load = {})
       : real_(std::move(real)), on_run_(std::move(on_run)), on_load_(std::move(on_load)) {}
 
@@ -39,7 +40,8 @@ class Faulty final : public Backend {
   }
   Status run(size_t segment, const StepBatch& batch,
              const std::function<void()>& meanwhile) override {
-    if (on_run_) SHOAL_TRY(on_run_(++runs_));
+    const bool begins = segment == 0 && batch.first_row == 0;
+    if (on_run_ && begins) SHOAL_TRY(on_run_(++steps_));
     return real_->run(segment, batch, meanwhile);
   }
   std::span<float> rows(BufferId buffer, int64_t first, int64_t count) override {
@@ -51,7 +53,7 @@ class Faulty final : public Backend {
   std::unique_ptr<Backend> real_;
   Fault on_run_;
   Fault on_load_;
-  size_t runs_ = 0;
+  size_t steps_ = 0;
   size_t loads_ = 0;
 };
 
@@ -71,8 +73,8 @@ bool means_a_lost_peer(const Error& error) {
 
 TEST(Failure, ARankThatDiesInAStepIsAnErrorOnEveryOther) {
   const auto model = make_small_model({});
-  auto options = three_ranks([](size_t call) -> Status {
-    if (call < 8) return {};
+  auto options = three_ranks([](size_t step) -> Status {
+    if (step < 3) return {};
     return fail(ErrorCode::kInternal, "struck by the test");
   });
   Status outcome_of_2;
@@ -111,8 +113,8 @@ TEST(Failure, ARankThatHangsIsADeadlineOnEveryOther) {
   std::mutex mutex;
   std::condition_variable released;
   bool over = false;
-  auto options = three_ranks([&](size_t call) -> Status {
-    if (call < 8) return {};
+  auto options = three_ranks([&](size_t step) -> Status {
+    if (step < 3) return {};
     std::unique_lock lock(mutex);
     released.wait(lock, [&] { return over; });
     return fail(ErrorCode::kInternal, "hung by the test");
@@ -143,8 +145,8 @@ TEST(Failure, AStageThatHangsIsNamedByTheNext) {
   std::mutex mutex;
   std::condition_variable released;
   bool over = false;
-  auto options = three_ranks([&](size_t call) -> Status {
-    if (call < 4) return {};
+  auto options = three_ranks([&](size_t step) -> Status {
+    if (step < 5) return {};
     std::unique_lock lock(mutex);
     released.wait(lock, [&] { return over; });
     return fail(ErrorCode::kInternal, "hung by the test");
@@ -169,6 +171,39 @@ TEST(Failure, AStageThatHangsIsNamedByTheNext) {
   const auto outcomes = (*ranks)->join();
   ASSERT_FALSE(outcomes[2]);
   EXPECT_EQ(outcomes[2].error().message.substr(0, 32), "rank 1 did not answer in time (n");
+}
+
+// The next stage has computed nothing of it, and of no step before.
+TEST(Failure, ALeadThatHangsInItsFirstStepIsNamedSoon) {
+  const auto model = make_small_model({});
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::optional<Error> seen;
+  RanksOptions options{.stages = {{1}, {1}}};
+  options.engine.collective_timeout = std::chrono::milliseconds(700);
+  options.wrap = [&](int rank, std::unique_ptr<Backend> real) -> std::unique_ptr<Backend> {
+    if (rank != 0) return real;
+    return std::make_unique<Faulty>(std::move(real), [&](size_t step) -> Status {
+      if (step < 2) return {};
+      std::unique_lock lock(mutex);
+      changed.wait_for(lock, std::chrono::seconds(20), [&] { return seen.has_value(); });
+      return fail(ErrorCode::kInternal, "hung by the test");
+    });
+  };
+  options.instead = [&](int, std::unique_ptr<Engine>& engine) {
+    const auto followed = engine->follow(Clock::now() + std::chrono::seconds(60));
+    const std::lock_guard lock(mutex);
+    if (!followed) seen = followed.error();
+    changed.notify_all();
+  };
+  auto ranks = Ranks::start(*model, options);
+  ASSERT_TRUE(ranks) << ranks.error().message;
+  Step step = one_row();
+  EXPECT_FALSE((*ranks)->run(step));
+  (*ranks)->join();
+  ASSERT_TRUE(seen);
+  EXPECT_EQ(seen->code, ErrorCode::kDeadline);
+  EXPECT_EQ(seen->message.substr(0, 32), "rank 0 did not answer in time (n");
 }
 
 TEST(Failure, ALeadThatIsGoneEndsTheFollowersWait) {

@@ -12,8 +12,9 @@ double seconds(std::chrono::nanoseconds duration) {
   return std::chrono::duration<double>(duration).count();
 }
 
+// Nothing was tried beforehand, so that only what follows counts.
 Patience after(size_t rows, double compute_s, size_t steps_at_once = 1) {
-  Patience patience(kLeast, steps_at_once);
+  Patience patience(kLeast, steps_at_once, {});
   patience.begin(rows);
   patience.finished(compute_s);
   return patience;
@@ -35,13 +36,19 @@ TEST(Patience, WithSlowStepsGrowsWithTheirNumber) {
   EXPECT_GE(seconds(patience.for_parts(3, 0)), 120);
 }
 
-// The first step tells nothing beforehand; what this rank has computed of it does.
-TEST(Patience, InTheFirstStepIsLongUntilThisRankHasComputed) {
-  Patience patience(kLeast, 2);
+// A rank that has computed nothing yet goes by what it tried alone.
+TEST(Patience, InTheFirstStepGoesByTheOneThatWasTried) {
+  Patience patience(kLeast, 2, {.rows = 32, .compute_s = 0.05});
   patience.begin(256);
-  EXPECT_GE(seconds(patience.for_parts(1, 0)), 90);
-  EXPECT_LE(seconds(patience.for_parts(1, 0.1)), 7);
-  EXPECT_GE(seconds(patience.for_parts(2, 30)), 120);
+  EXPECT_GE(seconds(patience.for_parts(1, 0)), 2 + 8 * 0.05);
+  EXPECT_LE(seconds(patience.for_parts(1, 0)), 6);
+  EXPECT_GE(seconds(patience.for_parts(2, 30)), 120);  // and by what it has computed since
+  Patience large(kLeast, 2, {.rows = 32, .compute_s = 3});
+  large.begin(256);
+  EXPECT_GE(seconds(large.for_parts(1, 0)), 90);
+  Patience one_row(kLeast, 2, {.rows = 32, .compute_s = 0.05});
+  one_row.begin(1);
+  EXPECT_LE(seconds(one_row.for_parts(1, 0)), 2.3);
 }
 
 TEST(Patience, KnowsOneSizeOfStepFromAnother) {

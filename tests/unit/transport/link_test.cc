@@ -15,9 +15,11 @@ class LinkTest : public ::testing::TestWithParam<LinkKind> {
   void SetUp() override {
     Linked both = linked(GetParam());
     ASSERT_TRUE(both.a && both.b);
+    fabric_ = both.fabric;
     a_ = std::move(both.a);
     b_ = std::move(both.b);
   }
+  std::shared_ptr<FakeFabric> fabric_;
   std::unique_ptr<Link> a_;
   std::unique_ptr<Link> b_;
 };
@@ -115,6 +117,19 @@ TEST_P(LinkTest, APeerThatEndsIsAnErrorAtOnceAndRaisesNoSignal) {
   EXPECT_EQ(sent.error().code, ErrorCode::kUnreachable);
 }
 
+TEST_P(LinkTest, WhatIsSentBeforeAnOrderlyEndArrives) {
+  ASSERT_TRUE(a_->send(pattern(9000), in_seconds(20)));
+  a_.reset();
+  Bytes frame;
+  ASSERT_TRUE(b_->receive(frame, in_seconds(20)));
+  EXPECT_EQ(frame, pattern(9000));
+  const auto gone = b_->receive(frame, in_seconds(60));
+  ASSERT_FALSE(gone);
+  EXPECT_EQ(gone.error().code, ErrorCode::kUnreachable);
+  EXPECT_THAT(gone.error().message, HasSubstr("rank 0 at a:1 closed its link"));
+  EXPECT_EQ(b_->send({}, in_seconds(1)).error().message, gone.error().message);
+}
+
 TEST_P(LinkTest, AnEmptyReceiveBufferIsReusedWhateverItHeld) {
   ASSERT_TRUE(a_->send(pattern(5), in_seconds(5)));
   ASSERT_TRUE(a_->send({}, in_seconds(5)));
@@ -133,8 +148,8 @@ TEST_P(LinkTest, CountersCountPayloadAndHeaders) {
   Bytes in(500);
   ASSERT_TRUE(a_->exchange(pattern(1000), in, in_seconds(5)));
   other.join();
-  EXPECT_EQ(a_->counters().bytes_sent, 1008u);
-  EXPECT_EQ(a_->counters().bytes_received, 508u);
+  EXPECT_EQ(a_->counters().bytes_sent, 1000 + header_bytes(GetParam()));
+  EXPECT_EQ(a_->counters().bytes_received, 500 + header_bytes(GetParam()));
   EXPECT_EQ(a_->counters().calls, 1u);
   EXPECT_GT(a_->counters().wait_ns, 0u);
 }
@@ -187,6 +202,7 @@ TEST_P(LinkTest, FailingAloneIsNoticedByAnEndThatOnlyWaitsForOthers) {
   ASSERT_FALSE(done);
   EXPECT_EQ(done.error().code, ErrorCode::kUnreachable);
   EXPECT_THAT(done.error().message, HasSubstr("rank 1 at b:2"));
+  EXPECT_EQ(b_->receive(never, in_seconds(1)).error().message, "rank 2 is gone");
 }
 
 TEST_P(LinkTest, AnOrderlyEndAfterItsPartDisturbsNoOther) {
