@@ -60,7 +60,7 @@ Result<BenchRanksOptions> options_of(const Common& common, const BenchRanksArgum
 }  // namespace
 
 int bench_ranks_command(const Common& common, const BenchRanksArguments& arguments) {
-  catch_interrupts();
+  catch_ends();
   const Result<BenchRanksOptions> options = options_of(common, arguments);
   if (!options) return report(common, options.error());
   Progress progress(common.quiet);

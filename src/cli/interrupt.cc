@@ -17,12 +17,28 @@ void on_interrupt(int) {
   if (++unanswered > 1) _exit(130);
 }
 
+void on_end(int) {
+  flag = true;
+}
+
+void answer(int number, void (*handler)(int)) {
+  struct sigaction action = {};
+  action.sa_handler = handler;  // no SA_RESTART: a read that waits returns
+  sigaction(number, &action, nullptr);
+}
+
 }  // namespace
 
 void catch_interrupts() {
-  struct sigaction action = {};
-  action.sa_handler = on_interrupt;  // no SA_RESTART: a read that waits returns
-  sigaction(SIGINT, &action, nullptr);
+  answer(SIGINT, on_interrupt);
+}
+
+void catch_ends() {
+  catch_interrupts();
+  answer(SIGTERM, on_end);
+  struct sigaction before = {};
+  sigaction(SIGHUP, nullptr, &before);
+  if (before.sa_handler != SIG_IGN) answer(SIGHUP, on_end);  // nohup wants it ignored
 }
 
 bool interrupted() {

@@ -4,6 +4,8 @@
 namespace shoal::cli {
 
 void catch_interrupts();
+// SIGTERM and SIGHUP too, for commands that have something to clean up before they end.
+void catch_ends();
 bool interrupted();
 void clear_interrupt();
 

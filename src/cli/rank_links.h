@@ -2,12 +2,12 @@
 // gets its ends as descriptors. Any thread.
 #pragma once
 
-#include <memory>
 #include <string>
 #include <vector>
 
 #include "base/file.h"
 #include "base/result.h"
+#include "cli/rank_namespaces.h"
 #include "transport/link.h"
 
 namespace shoal::cli {
@@ -22,25 +22,6 @@ struct LinkChoice {
   std::string text;      // as it was asked for
 };
 Result<LinkChoice> parse_link_choice(std::string_view text);
-
-// Network namespaces of this process's own, one per rank, on one Ethernet bridge; gone with it.
-// Needs root and the `ip` command, and `tc` for a rate.
-class NetworkNamespaces {
- public:
-  // `rate`: what each end may send, as tc writes it ("1gbit"); empty: all it can.
-  static Result<std::unique_ptr<NetworkNamespaces>> create(int count, const std::string& rate);
-  ~NetworkNamespaces();
-  int descriptor(int rank) const { return spaces_[static_cast<size_t>(rank)].get(); }
-  std::string address(int rank) const;
-
- private:
-  NetworkNamespaces() = default;
-  Status add(int rank, const std::string& rate);
-
-  std::string prefix_;  // of the names, which are for the length of this process
-  std::vector<std::string> names_;
-  std::vector<UniqueFd> spaces_;
-};
 
 // One rank's end of a link.
 struct LinkEnd {

@@ -34,7 +34,7 @@ Result<StepTime> warm_up(const Program& program, Backend& backend, const Backend
                   .wanted = std::span(counted).last(1),
                   .page_tables = {}};
   batch.page_tables.assign(groups.size(), {pages});
-  if (program.received) std::ranges::fill(backend.rows(*program.received, count), 0.0f);
+  if (program.received) std::ranges::fill(backend.rows(*program.received, 0, count), 0.0f);
 
   const auto start = Clock::now();
   for (size_t segment = 0; segment < program.segments.size(); ++segment)

@@ -1,8 +1,13 @@
 """`shoal bench ranks` as scripts and people use it: names, memory of each rank, refusals. How fast ranks are, is not tested."""
 import json
+import os
+import re
+import signal
+import subprocess
+import threading
 import unittest
 
-from local_nodes import shoal
+from local_nodes import SHOAL, shoal, until
 from support import MODEL_FILE, WithNodes, refused
 
 SHORT = ("--prompt-tokens", 8, "--output-tokens", 2, "--repeat", 1)
@@ -82,6 +87,60 @@ class BenchRanks(WithNodes):
         got, sentence = refused(self, "bench", "ranks", self.scratch / "missing.gguf", *SHORT, home=self.scratch / "home")
         self.assertEqual(got, 3, sentence)
         self.assertIn("missing.gguf", sentence)
+
+
+def namespaces_of(process):
+    """Those that it made."""
+    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
+    return set(re.findall(rf"shoal-bench-{process.pid}-\d+-\w+", listed))
+
+
+class Namespaces(WithNodes):
+    """What --netns makes goes with the command, however that ends."""
+
+    def setUp(self):
+        super().setUp()
+        if os.geteuid() != 0 or subprocess.run(["ip", "netns", "list"], capture_output=True).returncode != 0:
+            self.skipTest("network namespaces take root and iproute2: run this as root")
+
+    def start(self):
+        """One that computes for long."""
+        process = subprocess.Popen([SHOAL, "bench", "ranks", MODEL_FILE, "--home", self.scratch / "home", "--ranks", "2", "--link", "plain", "--netns",
+                                    "--alone", "--prompt-tokens", "8", "--output-tokens", "7000"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.PIPE, text=True)
+        self.addCleanup(process.kill)
+        said = []
+
+        def listen():
+            with process.stderr:
+                said.extend(process.stderr)
+
+        threading.Thread(target=listen, daemon=True).start()
+        until(lambda: process.poll() is not None or any(line.startswith("decode") for line in said), "the ranks to decode", 120)
+        self.assertIsNone(process.poll(), said)
+        self.assertEqual(len(namespaces_of(process)), 3)  # a bridge's and one per rank
+        return process
+
+    def test_a_signal_leaves_none_behind(self):
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            with self.subTest(number):
+                process = self.start()
+                process.send_signal(number)
+                self.assertEqual(process.wait(30), 130)
+                self.assertFalse(namespaces_of(process))
+
+    def test_those_of_a_killed_one_go_with_the_next_and_those_of_a_living_one_stay(self):
+        killed = self.start()
+        killed.kill()
+        killed.wait()
+        self.assertTrue(namespaces_of(killed))
+        living = self.start()
+        self.assertFalse(namespaces_of(killed))
+        shoal("bench", "ranks", MODEL_FILE, *SHORT, "--link", "plain", "--netns", "--alone", home=self.scratch / "home", timeout=120)
+        self.assertEqual(len(namespaces_of(living)), 3)
+        living.terminate()
+        self.assertEqual(living.wait(30), 130)
+        self.assertFalse(namespaces_of(living))
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ class Computing:
 
     def spaces(self):
         listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True).stdout
-        return re.findall(rf"shoal{self.process.pid}-\w+", listed)
+        return re.findall(rf"shoal-bench-{self.process.pid}-\d+-\w+", listed)
 
     def end_within(self, seconds):
         start = time.monotonic()
@@ -159,7 +159,7 @@ class CutOff(Faults):
     def test_every_rank_says_who_is_out_of_reach(self):
         for mode, ranks, victim in (("tensor", 2, 1), ("tensor", 3, 1), ("pipeline", 3, 1), ("pipeline", 2, 0)):
             with self.subTest(mode=mode, ranks=ranks, victim=victim):
-                cut = lambda c: subprocess.run(["ip", "-n", f"shoal{c.process.pid}-{victim}", "link", "set", "eth0", "down"], check=True)
+                cut = lambda c: subprocess.run(["ip", "-n", next(n for n in c.spaces() if n.endswith(f"-{victim}")), "link", "set", "eth0", "down"], check=True)
                 over = self.strike(mode, "tcp", ranks, cut, SOON_S, "--netns")
                 self.assertIn(over.code, (UNREACHABLE, DEADLINE))
                 # Seen from either side.
