@@ -174,7 +174,8 @@ Json to_json(const NodeFacts& node) {
           {"isa", node.isa},
           {"read_bytes_per_s", node.read_bytes_per_s},
           {"decode_bytes_per_s", node.decode_bytes_per_s},
-          {"multiply_adds_per_s", node.multiply_adds_per_s}};
+          {"multiply_adds_per_s", node.multiply_adds_per_s},
+          {"float_multiply_adds_per_s", node.float_multiply_adds_per_s}};
 }
 
 Result<NodeFacts> node_facts_from_json(const Json& json) {
@@ -209,6 +210,9 @@ Result<NodeFacts> node_facts_from_json(const Json& json) {
   const auto multiply = quantity_or(json, "multiply_adds_per_s", 0);
   if (!multiply) return within(multiply.error());
   node.multiply_adds_per_s = *multiply;
+  const auto floats = quantity_or(json, "float_multiply_adds_per_s", 0);
+  if (!floats) return within(floats.error());
+  node.float_multiply_adds_per_s = *floats;
   return node;
 }
 

@@ -27,9 +27,10 @@ struct NodeFacts {
   int cores = 1;
   int threads = 1;  // that a worker will use
   std::string isa;
-  double read_bytes_per_s = 0;     // measured with those threads
-  double decode_bytes_per_s = 0;   // measured: weights multiplied with one row; 0: not known
-  double multiply_adds_per_s = 0;  // measured: products of a batch of rows, as in prefill
+  double read_bytes_per_s = 0;           // measured with those threads
+  double decode_bytes_per_s = 0;         // measured: weights multiplied with one row; 0: not known
+  double multiply_adds_per_s = 0;        // measured: products of a batch of rows, as in prefill
+  double float_multiply_adds_per_s = 0;  // the same of weights that are plain floats; 0: not known
 };
 Json to_json(const NodeFacts& node);
 Result<NodeFacts> node_facts_from_json(const Json& json);

@@ -251,6 +251,24 @@ TEST(Links, AModelThatNeedsTwoNodesIsAPipelineOverWifi) {
   EXPECT_LT(prefill[PlanMode::kTensor], 0.5 * prefill[PlanMode::kOneNode]);
 }
 
+// Weights that are plain floats cost a prompt what the node takes for those.
+TEST(Links, PromptsFollowTheSpeedOfTheirNumbers) {
+  Topology one = alike(kDesktop, 1, k10Gbe);
+  ModelCard card = card_of(k8B);
+  const auto prefill_of = [&](std::string_view quantisation) {
+    card.quantisation = quantisation;
+    const auto placement = place(one, card, {.context = 2048, .sequences = 1});
+    EXPECT_TRUE(placement);
+    return placement ? placement->chosen()->prefill_tokens_per_s : 0;
+  };
+  const double quantised = prefill_of("Q4_K");
+  EXPECT_EQ(prefill_of("F16"), quantised) << "nobody has measured floats";
+  one.nodes[0].float_multiply_adds_per_s = one.nodes[0].multiply_adds_per_s / 2;
+  EXPECT_NEAR(prefill_of("F16") / quantised, 0.5, 0.03);
+  EXPECT_GT(prefill_of("Q8_0") / quantised, 0.95) << "attention alone is slower";
+  EXPECT_LT(prefill_of("Q8_0") / quantised, 1);
+}
+
 TEST(Links, SeveralSequencesKeepAPipelineBusy) {
   const auto placement = place(alike(kDesktop, 2, k10Gbe), card_of(k70B),
                                {.context = 2048, .sequences = 2, .mode = PlanMode::kPipeline});
