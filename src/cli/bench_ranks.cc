@@ -138,6 +138,7 @@ Result<Plan> read_plan(const BenchRanksOptions& options, const ModelCard& card) 
   }
   Plan plan = empty_plan(options, card);
   plan.payload = read->payload;
+  plan.stage_links = read->stage_links;
   for (const PlannedRank& rank : read->ranks) {
     add_rank(plan, card, rank.cut, rank.stage);
     plan.ranks.back().node_name = rank.node_name.empty() ? rank.node : rank.node_name;
@@ -373,6 +374,11 @@ Result<BenchRanksReport> bench_ranks(const BenchRanksOptions& options,
   SHOAL_ASSIGN(report.plan, options.plan_path.empty() ? cut_plan(options, report.model)
                                                       : read_plan(options, report.model));
   SHOAL_ASSIGN(report.isa, choose_isa(options.isa));
+  if (!options.link.emulated.empty()) {
+    SHOAL_ASSIGN(const LinkModel link, parse_link_model(options.link.emulated));
+    const auto stages = static_cast<size_t>(report.plan.ranks.back().stage) + 1;
+    report.plan.stage_links.assign(stages, {link.latency_s, link.bytes_per_s});
+  }
   report.link = options.link.text;
   report.pinned = options.pin;
   report.namespaces = options.netns;

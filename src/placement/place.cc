@@ -188,6 +188,8 @@ class Planner {
     considered.plan.context = context;
     fill_ranks(candidate, &fit);
     cut_stages(stages, card_, fit);
+    for (const Stage& stage : stages)
+      considered.plan.stage_links.push_back({stage.among.one_way_s, stage.among.bytes_per_s});
     choose_payload(candidate, stages);
   }
 

@@ -12,6 +12,7 @@
 #include "base/json.h"
 #include "base/result.h"
 #include "collectives/payload.h"
+#include "collectives/route.h"
 #include "models/model.h"
 
 namespace shoal {
@@ -92,8 +93,12 @@ struct Plan {
   int64_t context = 0;
   int64_t sequences = 0;
   KvType kv_type = KvType::kF16;
-  Payload payload = Payload::kF32;     // of what ranks add up and pass on
-  std::vector<PlannedRank> ranks;      // rank 0 leads; those of a stage follow one another
+  Payload payload = Payload::kF32;  // of what ranks add up and pass on
+  std::vector<PlannedRank> ranks;   // rank 0 leads; those of a stage follow one another
+  // The slowest link among the ranks of each stage, as the planner knew it; 0 where there is one
+  // rank. What decides the route of sums, so that a plan has the same bits whenever it runs. Empty:
+  // nobody measured.
+  std::vector<LinkCost> stage_links;
   double prefill_tokens_per_s = 0;     // predicted
   double decode_tokens_per_s = 0;      // of one sequence by itself
   double all_decode_tokens_per_s = 0;  // of all `sequences` together
