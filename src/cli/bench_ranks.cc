@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <numeric>
 
+#include "base/counted.h"
 #include "base/file.h"
 #include "base/units.h"
 #include "gguf/gguf.h"
+#include "placement/fit.h"
 
 namespace shoal::cli {
 namespace {
@@ -107,7 +109,10 @@ Result<Plan> cut_plan(const BenchRanksOptions& options, const ModelCard& card) {
   }
   std::vector<Range> layers = {Range{}};
   if (sizes.size() > 1) {
-    SHOAL_ASSIGN(layers, partition_layers(card, stage_shares));
+    const bool together = options.batch > 1;  // one sequence's tokens pass all stages anyway
+    SHOAL_ASSIGN(layers, placement::balanced_layers(card, stage_shares,
+                                                    together ? placement::LayerBalance::kTokens
+                                                             : placement::LayerBalance::kPrompt));
   }
   next = 0;
   for (size_t stage = 0; stage < sizes.size(); ++stage) {

@@ -204,7 +204,7 @@ TEST(Links, TheChoiceFollowsTheLink) {
       {kStudio,
        k70B,
        {{"Wi-Fi", "one_node 1 f32"},
-        {"1 GbE", "one_node 1 f32"},
+        {"1 GbE", "pipeline 2 f32"},
         {"2.5 GbE", "pipeline 2 f32"},
         {"10 GbE", "tensor 2 bf16"},
         {"TB5 RDMA", "tensor 2 f32"},
@@ -275,6 +275,32 @@ TEST(Links, SeveralSequencesKeepAPipelineBusy) {
   ASSERT_TRUE(placement);
   const Plan& plan = *placement->chosen();
   EXPECT_NEAR(plan.all_decode_tokens_per_s / plan.decode_tokens_per_s, 2, 0.1);
+}
+
+// One sequence's tokens pass every stage, so its prompt decides; several wait for the slowest
+// stage, which the head makes slower.
+TEST(Links, LayersAreDividedByWhatTheWishCaresFor) {
+  const auto layers_of_first = [](const Placement& placement) {
+    return placement.chosen()->ranks[0].cut.layers.size();
+  };
+  const Topology two = alike(kDesktop, 2, k10Gbe);
+  const auto one_sequence =
+      place(two, card_of(k1B), {.context = 2048, .sequences = 1, .mode = PlanMode::kPipeline});
+  ASSERT_TRUE(one_sequence);
+  EXPECT_EQ(layers_of_first(*one_sequence), 8);
+  EXPECT_THAT(one_sequence->considered[0].reason, HasSubstr("divided by what a prompt takes"));
+  const auto several =
+      place(two, card_of(k1B), {.context = 2048, .sequences = 16, .mode = PlanMode::kPipeline});
+  ASSERT_TRUE(several);
+  EXPECT_GT(layers_of_first(*several), 8);
+  EXPECT_THAT(several->considered[0].reason, HasSubstr("as 16 sequences decode together"));
+  // A node that computes faster than it reads takes more layers of a prompt.
+  Topology uneven = two;
+  uneven.nodes[1].multiply_adds_per_s *= 3;
+  const auto faster =
+      place(uneven, card_of(k1B), {.context = 2048, .sequences = 1, .mode = PlanMode::kPipeline});
+  ASSERT_TRUE(faster);
+  EXPECT_LT(layers_of_first(*faster), 8);
 }
 
 // Two pairs on Thunderbolt, Ethernet between them, and no pair can hold the model.
