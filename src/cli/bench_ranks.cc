@@ -301,7 +301,7 @@ class BenchRanks {
   }
 
   Status measure_ranks(RankGroup* single, RankGroup* all) {
-    const std::string name = fmt::format("{} ranks", report_.plan.ranks.size());
+    const std::string name = counted(std::ssize(report_.plan.ranks), "rank");
     SHOAL_ASSIGN(const auto group, start(report_.plan, name, cores_.threads, cores_.of_rank));
     Turns turns(options_);
     turns.add(*group, report_.ranks);
