@@ -5,6 +5,7 @@
 #include <map>
 
 #include "base/clock.h"
+#include "base/counted.h"
 #include "base/units.h"
 #include "engine/engine.h"
 #include "gguf/gguf.h"
@@ -58,10 +59,12 @@ Status check_memory(const BenchOptions& options, const ModelCard& card) {
   const uint64_t available = memory_available_bytes();
   if (weights + kv <= available) return {};
   return fail(ErrorCode::kDoesNotFit,
-              "{} needs {} for its weights and {} for a KV cache of {} sequences of {} tokens, and "
+              "{} needs {} for its weights and {} for a KV cache of {} of {}, and "
               "{} are free; lower --batch or --context, or take a smaller model",
-              options.model_path, format_bytes(weights), format_bytes(kv), most(options.batches),
-              std::max(longest_prompt(options), longest_decode(options)), format_bytes(available));
+              options.model_path, format_bytes(weights), format_bytes(kv),
+              counted(most(options.batches), "sequence"),
+              counted(std::max(longest_prompt(options), longest_decode(options)), "token"),
+              format_bytes(available));
 }
 
 EngineOptions engine_options(const BenchOptions& options, int64_t page_tokens) {
@@ -117,7 +120,7 @@ class Combinations {
   // The faster of a probe before and a probe after: others on the machine only slow it down.
   Status measure_prefill(int64_t tokens) {
     if (prefills_.contains(tokens)) return {};
-    SHOAL_TRY(say(fmt::format("prefill of {} tokens", tokens)));
+    SHOAL_TRY(say("prefill of " + counted(tokens, "token")));
     Limited& one = prefills_[tokens];
     const PeakRate before = peak_rate(report_.isa, report_.threads, options_.probe_s);
     SHOAL_ASSIGN(one.speed, runs_.prefill(tokens));
@@ -131,11 +134,11 @@ class Combinations {
     const DecodeKey key = {batch, context, tokens};
     if (decodes_.contains(key)) return {};
     if (context > 0) {
-      SHOAL_TRY(say(fmt::format("filling {} tokens of cache", batch * context)));
+      SHOAL_TRY(say(fmt::format("filling {} of cache", counted(batch * context, "token"))));
       SHOAL_TRY(runs_.fill(batch, context));
     }
-    SHOAL_TRY(
-        say(fmt::format("decode of {} tokens, batch {}, context {}", tokens, batch, context)));
+    SHOAL_TRY(say(fmt::format("decode of {}, batch {}, context {}", counted(tokens, "token"), batch,
+                              context)));
     Limited& one = decodes_[key];
     const double before = read_bandwidth(report_.isa, report_.threads, options_.probe_s);
     SHOAL_ASSIGN(one.speed, runs_.decode(batch, context, tokens));

@@ -19,6 +19,7 @@ NodeFacts this_node(Isa isa, int threads) {
   node.read_bytes_per_s = probe.read_bytes_per_s;
   node.decode_bytes_per_s = probe.decode_bytes_per_s;
   node.multiply_adds_per_s = probe.multiply_adds_per_s;
+  node.float_multiply_adds_per_s = probe.float_multiply_adds_per_s;
   return node;
 }
 

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <numeric>
 
+#include "base/counted.h"
 #include "base/file.h"
 #include "base/units.h"
 #include "gguf/gguf.h"
+#include "placement/fit.h"
 
 namespace shoal::cli {
 namespace {
@@ -107,7 +109,10 @@ Result<Plan> cut_plan(const BenchRanksOptions& options, const ModelCard& card) {
   }
   std::vector<Range> layers = {Range{}};
   if (sizes.size() > 1) {
-    SHOAL_ASSIGN(layers, partition_layers(card, stage_shares));
+    const bool together = options.batch > 1;  // one sequence's tokens pass all stages anyway
+    SHOAL_ASSIGN(layers, placement::balanced_layers(card, stage_shares,
+                                                    together ? placement::LayerBalance::kTokens
+                                                             : placement::LayerBalance::kPrompt));
   }
   next = 0;
   for (size_t stage = 0; stage < sizes.size(); ++stage) {
@@ -138,6 +143,7 @@ Result<Plan> read_plan(const BenchRanksOptions& options, const ModelCard& card) 
   }
   Plan plan = empty_plan(options, card);
   plan.payload = read->payload;
+  plan.stage_links = read->stage_links;
   for (const PlannedRank& rank : read->ranks) {
     add_rank(plan, card, rank.cut, rank.stage);
     plan.ranks.back().node_name = rank.node_name.empty() ? rank.node : rank.node_name;
@@ -295,7 +301,7 @@ class BenchRanks {
   }
 
   Status measure_ranks(RankGroup* single, RankGroup* all) {
-    const std::string name = fmt::format("{} ranks", report_.plan.ranks.size());
+    const std::string name = counted(std::ssize(report_.plan.ranks), "rank");
     SHOAL_ASSIGN(const auto group, start(report_.plan, name, cores_.threads, cores_.of_rank));
     Turns turns(options_);
     turns.add(*group, report_.ranks);
@@ -373,6 +379,11 @@ Result<BenchRanksReport> bench_ranks(const BenchRanksOptions& options,
   SHOAL_ASSIGN(report.plan, options.plan_path.empty() ? cut_plan(options, report.model)
                                                       : read_plan(options, report.model));
   SHOAL_ASSIGN(report.isa, choose_isa(options.isa));
+  if (!options.link.emulated.empty()) {
+    SHOAL_ASSIGN(const LinkModel link, parse_link_model(options.link.emulated));
+    const auto stages = static_cast<size_t>(report.plan.ranks.back().stage) + 1;
+    report.plan.stage_links.assign(stages, {link.latency_s, link.bytes_per_s});
+  }
   report.link = options.link.text;
   report.pinned = options.pin;
   report.namespaces = options.netns;

@@ -1,4 +1,5 @@
 // The report of `shoal bench ranks`, for people and for scripts.
+#include "base/counted.h"
 #include "base/units.h"
 #include "cli/bench_ranks.h"
 
@@ -17,13 +18,13 @@ std::string layers_of_rank(const BenchRanksReport& report, const PlannedRank& ra
 std::string heading(const BenchRanksReport& report) {
   return fmt::format(
       "{}: {}, {}, {}\n"
-      "{} ranks ({}) over {}{}, payload {}, {}, {} thread{} each{}, medians of {}\n\n",
+      "{} ({}) over {}{}, payload {}, {}, {} each{}, medians of {}\n\n",
       report.file, report.model.architecture, report.model.quantisation,
-      format_bytes(report.model.file_bytes), report.plan.ranks.size(),
+      format_bytes(report.model.file_bytes), counted(std::ssize(report.plan.ranks), "rank"),
       plan_mode_name(plan_mode(report.plan)), report.link,
       report.namespaces ? " between network namespaces" : "", payload_name(report.plan.payload),
-      isa_name(report.isa), report.threads, report.threads == 1 ? "" : "s",
-      report.pinned ? ", pinned" : "", report.repeat);
+      isa_name(report.isa), counted(report.threads, "thread"), report.pinned ? ", pinned" : "",
+      report.repeat);
 }
 
 std::string speed_row(std::string_view name, const GroupSpeed& speed, const GroupSpeed& ranks) {
@@ -40,7 +41,7 @@ std::string speed_table(const BenchRanksReport& report) {
   const std::string measured =
       report.only_rank
           ? fmt::format("rank {} of {}, alone", *report.only_rank, report.plan.ranks.size())
-          : fmt::format("{} ranks", report.plan.ranks.size());
+          : counted(std::ssize(report.plan.ranks), "rank");
   text += fmt::format("{:<22} {:>12.1f} {:>12.2f}\n", measured, report.ranks.prefill_tokens_per_s,
                       report.ranks.decode_tokens_per_s);
   if (report.predicted) {
@@ -48,13 +49,12 @@ std::string speed_table(const BenchRanksReport& report) {
         fmt::format("{:<22} {:>12.1f} {:>12.2f}\n", "predicted",
                     report.predicted->prefill_tokens_per_s, report.predicted->decode_tokens_per_s);
   }
-  const std::string cores =
-      report.threads == 1 ? "one core" : fmt::format("{} cores", report.threads);
+  const std::string cores = report.threads == 1 ? "one core" : counted(report.threads, "core");
   if (report.one_rank) text += speed_row("one rank on " + cores, *report.one_rank, report.ranks);
   if (report.all_cores) text += speed_row("one process on all", *report.all_cores, report.ranks);
-  text += fmt::format("prompt of {} tokens; {} tokens for {} sequence{} after {}\n\n",
-                      report.prompt_tokens, report.output_tokens, report.batch,
-                      report.batch == 1 ? "" : "s", report.context);
+  text += fmt::format(
+      "prompt of {}; {} for {} after {}\n\n", counted(report.prompt_tokens, "token"),
+      counted(report.output_tokens, "token"), counted(report.batch, "sequence"), report.context);
   return text;
 }
 

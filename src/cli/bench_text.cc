@@ -4,6 +4,7 @@
 #include <cmath>
 #include <set>
 
+#include "base/counted.h"
 #include "base/units.h"
 
 namespace shoal::cli {
@@ -117,10 +118,10 @@ std::string profiles(const BenchReport& report) {
             profile_table(speed, result.peak_multiply_adds_per_s, result.probe_read_bytes_per_s);
   };
   for (const BenchResult& result : report.results)
-    add(fmt::format("prefill of {} tokens", result.prompt_tokens), result.prefill, result);
+    add("prefill of " + counted(result.prompt_tokens, "token"), result.prefill, result);
   for (const BenchResult& result : report.results) {
-    add(fmt::format("decode of {} tokens, batch {}, context {}", result.output_tokens, result.batch,
-                    result.context),
+    add(fmt::format("decode of {}, batch {}, context {}", counted(result.output_tokens, "token"),
+                    result.batch, result.context),
         result.decode, result);
   }
   return text;

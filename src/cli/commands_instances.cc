@@ -2,6 +2,7 @@
 #include <filesystem>
 #include <iostream>
 
+#include "base/counted.h"
 #include "base/units.h"
 #include "cli/commands.h"
 #include "cli/interrupt.h"
@@ -161,9 +162,9 @@ int status_command(const Common& common) {
     return 0;
   }
   std::cout << fmt::format(
-      "node     {} ({})\nAPI      http://{}\ncluster  {} node(s), port {}, links {}\nhome     {}\n",
+      "node     {} ({})\nAPI      http://{}\ncluster  {}, port {}, links {}\nhome     {}\n",
       answer->value("name", ""), answer->value("id", "").substr(0, 16),
-      answer->value("api_address", ""), answer->value("node_count", 0),
+      answer->value("api_address", ""), counted(answer->value("node_count", 0), "node"),
       answer->value("cluster_port", 0), answer->value("link_mode", ""), answer->value("home", ""));
   return 0;
 }

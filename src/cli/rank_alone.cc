@@ -116,11 +116,12 @@ Result<std::unique_ptr<Engine>> make_rank_alone(
     peers[other] = phantom.get();
     links[other] = std::move(phantom);
   }
+  Group group(rank, std::move(links));
+  group.set_link_cost({link.latency_s, link.bytes_per_s});
   auto alone =
       std::make_unique<RankAlone>(std::move(peers), std::move(vocabularies), stages.back());
-  SHOAL_ASSIGN(auto engine,
-               Engine::create(file, description, cuts[static_cast<size_t>(rank)], backend,
-                              Group(rank, std::move(links)), options, progress));
+  SHOAL_ASSIGN(auto engine, Engine::create(file, description, cuts[static_cast<size_t>(rank)],
+                                           backend, std::move(group), options, progress));
   alone->take(std::move(engine));
   return alone;
 }

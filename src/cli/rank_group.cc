@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <boost/asio/io_context.hpp>
 
+#include "base/counted.h"
 #include "supervise/culprit.h"
 #include "supervise/pair_keys.h"
 #include "supervise/worker_process.h"
@@ -259,8 +260,10 @@ Result<double> RankGroup::run(const BenchOrder& order) {
                                               {"output_tokens", order.output_tokens}}));
   const std::string what =
       order.prompt_tokens > 0
-          ? fmt::format("prefill of {} tokens, {}", order.prompt_tokens, state.options.name)
-          : fmt::format("decode of {} tokens, {}", order.output_tokens, state.options.name);
+          ? fmt::format("prefill of {}, {}", counted(order.prompt_tokens, "token"),
+                        state.options.name)
+          : fmt::format("decode of {}, {}", counted(order.output_tokens, "token"),
+                        state.options.name);
   SHOAL_TRY(state.turn_until([&] { return state.benched_s.has_value(); }, what,
                              Clock::now() + kRunTimeout));
   return *state.benched_s;

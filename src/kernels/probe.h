@@ -11,7 +11,8 @@ namespace shoal {
 struct ProbeResult {
   double read_bytes_per_s;     // all threads, a buffer larger than the caches
   double decode_bytes_per_s;   // all threads, such a buffer of Q4_0 weights multiplied with one row
-  double multiply_adds_per_s;  // all threads, the product of Q4_0 weights with a batch of 16 rows
+  double multiply_adds_per_s;  // all threads, the product of Q4_0 weights with a batch of rows
+  double float_multiply_adds_per_s;  // the same of F16 weights
 };
 
 // `isa` as choose_isa() gave it, `threads` >= 1. Takes about `budget_s` and at most 256 MB of

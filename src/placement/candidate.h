@@ -17,7 +17,9 @@ struct Candidate {
   Arrangement arrangement;
   Considered considered;
   Prediction prediction;
-  Prediction with_f32;  // where the payload is another by choice
+  Prediction with_f32;                           // where the payload is another by choice
+  LayerBalance balance = LayerBalance::kTokens;  // of stages
+  bool balance_chosen = false;                   // there was another division of the layers
   double cost_s =
       0;  // its answer, with what more nodes and a payload's rounding are deemed to cost
   std::optional<Fit> failed;  // what it would have needed

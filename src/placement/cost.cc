@@ -10,13 +10,29 @@ constexpr int64_t kWantedRows = 64;
 
 // What a part of the program (attention, feed-forward, head) costs one rank.
 struct PartCost {
-  double read_bytes = 0;     // once per step
-  double multiply_adds = 0;  // per row
+  double read_bytes = 0;           // once per step
+  double multiply_adds = 0;        // per row, of quantised weights
+  double float_multiply_adds = 0;  // per row, of plain floats, and what else takes as long
 };
 
 double weights_per_byte(const ModelCard& card) {
   return static_cast<double>(card.parameter_count) /
          static_cast<double>(std::max<uint64_t>(1, card.file_bytes));
+}
+
+bool is_of_floats(const ModelCard& card) {
+  return card.quantisation == "F32" || card.quantisation == "F16" || card.quantisation == "BF16";
+}
+
+void add_weights(const ModelCard& card, double bytes_per_row, PartCost& cost) {
+  (is_of_floats(card) ? cost.float_multiply_adds : cost.multiply_adds) +=
+      bytes_per_row * weights_per_byte(card);
+}
+
+// Norms and residuals are of the whole width on every rank, the rest of what it holds.
+void add_values(const ModelCard& card, double values_of_rank, PartCost& cost) {
+  cost.float_multiply_adds += kMultiplyAddsPerValue * static_cast<double>(card.layer_count) *
+                              (2 * static_cast<double>(card.hidden) + values_of_rank);
 }
 
 // What a step consists of.
@@ -33,25 +49,28 @@ PartCost part_cost(const ModelCard& card, const RankCut& cut, CutKind kind, doub
   const double read = kind == CutKind::kExperts
                           ? std::min(rows * row_bytes, static_cast<double>(card[kind].bytes_each))
                           : row_bytes;
-  return {count * read, count * row_bytes * weights_per_byte(card)};
+  PartCost cost{.read_bytes = count * read};
+  add_weights(card, count * row_bytes, cost);
+  return cost;
 }
 
 PartCost attention_cost(const ModelCard& card, const RankCut& cut, const StepShape& step,
                         KvType kv_type) {
   PartCost cost = part_cost(card, cut, CutKind::kHeads, step.rows);
+  const auto heads = static_cast<double>(cut[CutKind::kHeads].size());
   const auto kv_heads = static_cast<double>(
       kv_heads_of(cut[CutKind::kHeads], card.head_count, card.kv_head_count).size());
   const double kv_weights = kv_heads * static_cast<double>(card.kv_weight_bytes_each);
   const auto history =
       static_cast<double>(kv_bytes(card, cut, kv_type, kReferencePromptTokens, kStepRows));
   cost.read_bytes += kv_weights + step.sequences * history;
-  cost.multiply_adds += kv_weights * weights_per_byte(card);
+  add_weights(card, kv_weights, cost);
+  add_values(card, static_cast<double>(card.head_dimension) * (heads + kv_heads), cost);
   // On average half the history, once for scores and once for values.
   for (const CacheFacts& cache : card.caches) {
-    cost.multiply_adds += static_cast<double>(cut[CutKind::kHeads].size()) *
-                          static_cast<double>(cache.head_dimension) *
-                          static_cast<double>(cache.layer_count) *
-                          static_cast<double>(kReferencePromptTokens);
+    cost.float_multiply_adds += heads * static_cast<double>(cache.head_dimension) *
+                                static_cast<double>(cache.layer_count) *
+                                static_cast<double>(kReferencePromptTokens);
   }
   return cost;
 }
@@ -64,14 +83,21 @@ PartCost feed_forward_cost(const ModelCard& card, const RankCut& cut, double row
     const PartCost part = part_cost(card, cut, kind, rows);
     sum.read_bytes += part.read_bytes;
     sum.multiply_adds += part.multiply_adds;
+    sum.float_multiply_adds += part.float_multiply_adds;
   }
+  const auto width = [&](CutKind kind) { return static_cast<double>(cut[kind].size()); };
+  add_values(card,
+             width(CutKind::kFeedForward) + width(CutKind::kSharedExpert) +
+                 static_cast<double>(card.experts_used) * width(CutKind::kExperts),
+             sum);
   return sum;
 }
 
 double seconds(const PartCost& cost, const NodeFacts& node, double rows) {
   const double reading = cost.read_bytes / decode_speed(node);
   if (node.multiply_adds_per_s <= 0) return reading;
-  return std::max(reading, rows * cost.multiply_adds / node.multiply_adds_per_s);
+  return std::max(reading, rows * (cost.multiply_adds / node.multiply_adds_per_s +
+                                   cost.float_multiply_adds / float_speed(node)));
 }
 
 struct StageTime {
@@ -158,6 +184,11 @@ double round_s(std::span<const Stage> stages, KvType kv_type, Payload payload, i
 double decode_speed(const NodeFacts& node) {
   return node.decode_bytes_per_s > 0 ? node.decode_bytes_per_s
                                      : node.read_bytes_per_s * kDecodeEfficiency;
+}
+
+double float_speed(const NodeFacts& node) {
+  return node.float_multiply_adds_per_s > 0 ? node.float_multiply_adds_per_s
+                                            : node.multiply_adds_per_s;
 }
 
 double payload_bytes_each(Payload payload) {

@@ -24,6 +24,12 @@ inline constexpr uint64_t kRankFixedBytes = 64ull << 20;
 inline constexpr double kDecodeEfficiency = 0.85;
 // Bytes of weights per second that a node works through in decode.
 double decode_speed(const NodeFacts& node);
+// Products of plain floats per second, as attention computes them too.
+double float_speed(const NodeFacts& node);
+// What a value between products takes (norms, rotation, gates, residuals, quantising), as so many
+// multiplications of plain floats: of prefill's profile, 20 for residuals to 56 for gates, 38 on
+// average of a 1.24 B model's.
+inline constexpr double kMultiplyAddsPerValue = 40;
 // What a layer takes beside its bytes at one row: norms, rotation, quantising, barriers. Measured
 // as the difference between the probe and SmolLM2-135M (30 layers), one and two threads: 45 to 70
 // us.

@@ -353,18 +353,38 @@ class StageFitter {
   KvType kv_type_;
 };
 
-}  // namespace
-
-Result<Fit> fit_stages(const ModelCard& card, std::span<const StageNodes> stages, int64_t context,
-                       int64_t sequences, KvType kv_type) {
-  if (stages.size() == 1) return fit_group(card, stages[0], context, sequences, kv_type);
+// How fast each stage is. Arithmetic counts where everybody's is known.
+std::vector<double> stage_shares(std::span<const StageNodes> stages, LayerBalance balance) {
+  const auto known = [](const NodeFacts* node) { return node->multiply_adds_per_s > 0; };
+  const bool by_arithmetic =
+      balance == LayerBalance::kPrompt && std::ranges::all_of(stages, [&](const StageNodes& nodes) {
+        return std::ranges::all_of(nodes, known);
+      });
   std::vector<double> shares;
   for (const StageNodes& nodes : stages) {
     double speed = 0;
-    for (const NodeFacts* node : nodes) speed += decode_speed(*node);
+    for (const NodeFacts* node : nodes)
+      speed += by_arithmetic ? node->multiply_adds_per_s : decode_speed(*node);
     shares.push_back(speed);
   }
-  SHOAL_ASSIGN(const std::vector<Range> wanted, partition_layers(card, shares));
+  return shares;
+}
+
+}  // namespace
+
+Result<std::vector<Range>> balanced_layers(const ModelCard& card, std::span<const double> shares,
+                                           LayerBalance balance) {
+  if (balance == LayerBalance::kTokens) return partition_layers(card, shares);
+  ModelCard headless = card;
+  headless.head_bytes = 0;
+  return partition_layers(headless, shares);
+}
+
+Result<Fit> fit_stages(const ModelCard& card, std::span<const StageNodes> stages, int64_t context,
+                       int64_t sequences, KvType kv_type, LayerBalance balance) {
+  if (stages.size() == 1) return fit_group(card, stages[0], context, sequences, kv_type);
+  const std::vector<double> shares = stage_shares(stages, balance);
+  SHOAL_ASSIGN(const std::vector<Range> wanted, balanced_layers(card, shares, balance));
   const StageFitter fitter(card, stages, context, sequences, kv_type);
   SHOAL_ASSIGN(Fit fit, fitter.joined(wanted));
   if (fit.fits) return fit;

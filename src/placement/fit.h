@@ -33,10 +33,19 @@ struct Fit {
 Result<Fit> fit_group(const ModelCard& card, std::span<const NodeFacts* const> nodes,
                       int64_t context, int64_t sequences, KvType kv_type);
 
-// The same for stages one behind another: layers in proportion to the read bandwidth of a stage's
-// nodes, fewer where its memory is short. No layer stays over while stages have room for it in this
-// order.
+// What stages of layers are to take equally long for.
+enum class LayerBalance : uint8_t {
+  kTokens,  // decoding: of all that a step reads, the head counts at the last stage
+  kPrompt,  // prompts, which need the head once: layers alone
+};
+// Layers over stages in proportion to `shares`, where memory plays no part.
+Result<std::vector<Range>> balanced_layers(const ModelCard& card, std::span<const double> shares,
+                                           LayerBalance balance);
+
+// fit_group() for stages one behind another: layers in proportion to the speed of a stage's nodes
+// (reading for tokens, arithmetic for prompts), fewer where its memory is short. No layer stays
+// over while stages have room for it in this order.
 Result<Fit> fit_stages(const ModelCard& card, std::span<const StageNodes> stages, int64_t context,
-                       int64_t sequences, KvType kv_type);
+                       int64_t sequences, KvType kv_type, LayerBalance balance);
 
 }  // namespace shoal::placement

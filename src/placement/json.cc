@@ -6,6 +6,7 @@
 #include <set>
 
 #include "base/bytes.h"
+#include "base/counted.h"
 #include "placement/placement.h"
 
 namespace shoal {
@@ -174,7 +175,8 @@ Json to_json(const NodeFacts& node) {
           {"isa", node.isa},
           {"read_bytes_per_s", node.read_bytes_per_s},
           {"decode_bytes_per_s", node.decode_bytes_per_s},
-          {"multiply_adds_per_s", node.multiply_adds_per_s}};
+          {"multiply_adds_per_s", node.multiply_adds_per_s},
+          {"float_multiply_adds_per_s", node.float_multiply_adds_per_s}};
 }
 
 Result<NodeFacts> node_facts_from_json(const Json& json) {
@@ -209,6 +211,9 @@ Result<NodeFacts> node_facts_from_json(const Json& json) {
   const auto multiply = quantity_or(json, "multiply_adds_per_s", 0);
   if (!multiply) return within(multiply.error());
   node.multiply_adds_per_s = *multiply;
+  const auto floats = quantity_or(json, "float_multiply_adds_per_s", 0);
+  if (!floats) return within(floats.error());
+  node.float_multiply_adds_per_s = *floats;
   return node;
 }
 
@@ -316,9 +321,36 @@ Result<Wish> wish_from_json(const Json& json) {
   return wish;
 }
 
+namespace {
+
+Json to_json(const LinkCost& link) {
+  return {{"one_way_s", link.one_way_s}, {"bytes_per_s", link.bytes_per_s}};
+}
+
+// None, or one of each stage.
+Result<std::vector<LinkCost>> stage_links_from_json(const Json& json, size_t stages) {
+  SHOAL_ASSIGN(const Json list, list_field(json, "stage_links", kMostRanks));
+  if (!list.empty() && list.size() != stages) {
+    return fail(ErrorCode::kInvalidArgument,
+                "the field 'stage_links' has {} entries; the plan has {}", list.size(),
+                counted(static_cast<int64_t>(stages), "stage"));
+  }
+  std::vector<LinkCost> links;
+  for (const Json& entry : list) {
+    LinkCost& link = links.emplace_back();
+    SHOAL_ASSIGN(link.one_way_s, quantity(entry, "one_way_s"));
+    SHOAL_ASSIGN(link.bytes_per_s, quantity(entry, "bytes_per_s"));
+  }
+  return links;
+}
+
+}  // namespace
+
 Json to_json(const Plan& plan) {
   Json ranks = Json::array();
   for (const PlannedRank& rank : plan.ranks) ranks.push_back(to_json(rank));
+  Json links = Json::array();
+  for (const LinkCost& link : plan.stage_links) links.push_back(to_json(link));
   return {{"version", kVersion},
           {"model", plan.model},
           {"sha256", plan.sha256},
@@ -329,6 +361,7 @@ Json to_json(const Plan& plan) {
           {"mode", plan_mode_name(plan_mode(plan))},
           {"payload", payload_name(plan.payload)},
           {"ranks", std::move(ranks)},
+          {"stage_links", std::move(links)},
           {"prefill_tokens_per_s", plan.prefill_tokens_per_s},
           {"decode_tokens_per_s", plan.decode_tokens_per_s},
           {"all_decode_tokens_per_s", plan.all_decode_tokens_per_s},
@@ -356,6 +389,8 @@ Result<Plan> plan_from_json(const Json& json) {
     plan.ranks.push_back(std::move(rank));
   }
   SHOAL_TRY(check_cuts(plan.ranks));
+  SHOAL_ASSIGN(plan.stage_links,
+               stage_links_from_json(json, static_cast<size_t>(plan.ranks.back().stage) + 1));
   SHOAL_ASSIGN(plan.prefill_tokens_per_s, quantity_or(json, "prefill_tokens_per_s", 0));
   SHOAL_ASSIGN(plan.decode_tokens_per_s, quantity_or(json, "decode_tokens_per_s", 0));
   SHOAL_ASSIGN(plan.all_decode_tokens_per_s, quantity_or(json, "all_decode_tokens_per_s", 0));

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <map>
 
+#include "base/counted.h"
 #include "base/units.h"
 #include "placement/arrangement.h"
 #include "placement/candidate.h"
@@ -53,8 +54,8 @@ class Planner {
     }
     const auto nodes = static_cast<int64_t>(topology_.nodes.size());
     if (wish_.node_count < 0 || wish_.node_count > nodes) {
-      return fail(ErrorCode::kInvalidArgument, "{} nodes were asked for; this cluster has {}",
-                  wish_.node_count, nodes);
+      return fail(ErrorCode::kInvalidArgument, "{} were asked for; this cluster has {}",
+                  counted(wish_.node_count, "node"), nodes);
     }
     return check_division();
   }
@@ -96,9 +97,11 @@ class Planner {
 
   // The largest context up to `most` that fits, in steps; nothing when not even `least` does.
   Result<std::optional<std::pair<int64_t, Fit>>> largest(const Arrangement& arrangement,
-                                                         int64_t least, int64_t most) const {
+                                                         LayerBalance balance, int64_t least,
+                                                         int64_t most) const {
     const auto fit_at = [&](int64_t context) {
-      return fit_stages(card_, arrangement.stages, context, wish_.sequences, wish_.kv_type);
+      return fit_stages(card_, arrangement.stages, context, wish_.sequences, wish_.kv_type,
+                        balance);
     };
     SHOAL_ASSIGN(Fit fit, fit_at(most));
     if (fit.fits) return std::pair(most, std::move(fit));
@@ -159,21 +162,53 @@ class Planner {
       candidate.considered.reason = stages.error().message;
       return candidate;
     }
+    if (stages->size() == 1) {
+      fit_candidate(candidate, *stages);
+      return candidate;
+    }
+    Candidate for_prompts = candidate;
+    for_prompts.balance = LayerBalance::kPrompt;
     fit_candidate(candidate, *stages);
-    return candidate;
+    fit_candidate(for_prompts, *stages);
+    return sooner_served(std::move(candidate), std::move(for_prompts));
+  }
+
+  // Of two divisions of the layers: one sequence's tokens pass all stages whatever the division, so
+  // that its prompt decides; those of several keep all stages busy, and the slowest counts.
+  Candidate sooner_served(Candidate for_tokens, Candidate for_prompts) const {
+    if (!for_prompts.considered.possible) return for_tokens;
+    if (!for_tokens.considered.possible) return for_prompts;
+    const auto layers_of = [](const Candidate& candidate) {
+      std::vector<Range> layers;
+      for (const PlannedRank& rank : candidate.considered.plan.ranks)
+        layers.push_back(rank.cut.layers);
+      return layers;
+    };
+    if (layers_of(for_tokens) == layers_of(for_prompts)) return for_tokens;
+    for_tokens.balance_chosen = for_prompts.balance_chosen = true;
+    return all_answers_s(for_prompts) < all_answers_s(for_tokens) ? std::move(for_prompts)
+                                                                  : std::move(for_tokens);
+  }
+
+  // Until every sequence has its prompt read, one after another, and its answer written, together.
+  double all_answers_s(const Candidate& candidate) const {
+    const Prediction& prediction = candidate.prediction;
+    return static_cast<double>(wish_.sequences) *
+           (prediction.time_to_first_token_s +
+            (kReferenceAnswerTokens - 1) / prediction.all_decode_tokens_per_s);
   }
 
   void fit_candidate(Candidate& candidate, std::vector<Stage>& stages) const {
     Considered& considered = candidate.considered;
     const int64_t most = wish_.context != 0 ? wish_.context : card_.context_length;
-    auto found = largest(candidate.arrangement, least_context(), most);
+    auto found = largest(candidate.arrangement, candidate.balance, least_context(), most);
     if (!found) {
       considered.reason = found.error().message;
       return;
     }
     if (!*found) {
       auto fit = fit_stages(card_, candidate.arrangement.stages, least_context(), wish_.sequences,
-                            wish_.kv_type);
+                            wish_.kv_type, candidate.balance);
       if (!fit) {
         considered.reason = fit.error().message;
         return;
@@ -188,6 +223,8 @@ class Planner {
     considered.plan.context = context;
     fill_ranks(candidate, &fit);
     cut_stages(stages, card_, fit);
+    for (const Stage& stage : stages)
+      considered.plan.stage_links.push_back({stage.among.one_way_s, stage.among.bytes_per_s});
     choose_payload(candidate, stages);
   }
 
@@ -324,9 +361,9 @@ class Planner {
                fmt::format("split over {} it {}", names_of(nearest.arrangement), lack_of(nearest));
     }
     if (failed.size() > kMostSearched) failed.resize(kMostSearched);
-    return fail(ErrorCode::kDoesNotFit,
-                "{} does not fit: with a context of {} for {} sequence(s) it {}. {}", card_.name,
-                least_context(), wish_.sequences, tried, what_would_fit(failed));
+    return fail(ErrorCode::kDoesNotFit, "{} does not fit: with a context of {} for {} it {}. {}",
+                card_.name, least_context(), counted(wish_.sequences, "sequence"), tried,
+                what_would_fit(failed));
   }
 
   std::string what_would_fit(std::span<const Candidate* const> failed) const {
@@ -334,7 +371,8 @@ class Planner {
     std::string where;
     for (const Candidate* candidate : failed) {
       if (least_context() <= kContextStep) continue;
-      const auto found = largest(candidate->arrangement, kContextStep, least_context());
+      const auto found =
+          largest(candidate->arrangement, candidate->balance, kContextStep, least_context());
       if (found && *found && (*found)->first > best_context) {
         best_context = (*found)->first;
         where = names_of(candidate->arrangement);

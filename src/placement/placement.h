@@ -12,6 +12,7 @@
 #include "base/json.h"
 #include "base/result.h"
 #include "collectives/payload.h"
+#include "collectives/route.h"
 #include "models/model.h"
 
 namespace shoal {
@@ -27,9 +28,10 @@ struct NodeFacts {
   int cores = 1;
   int threads = 1;  // that a worker will use
   std::string isa;
-  double read_bytes_per_s = 0;     // measured with those threads
-  double decode_bytes_per_s = 0;   // measured: weights multiplied with one row; 0: not known
-  double multiply_adds_per_s = 0;  // measured: products of a batch of rows, as in prefill
+  double read_bytes_per_s = 0;           // measured with those threads
+  double decode_bytes_per_s = 0;         // measured: weights multiplied with one row; 0: not known
+  double multiply_adds_per_s = 0;        // measured: products of a batch of rows, as in prefill
+  double float_multiply_adds_per_s = 0;  // the same of weights that are plain floats; 0: not known
 };
 Json to_json(const NodeFacts& node);
 Result<NodeFacts> node_facts_from_json(const Json& json);
@@ -91,8 +93,12 @@ struct Plan {
   int64_t context = 0;
   int64_t sequences = 0;
   KvType kv_type = KvType::kF16;
-  Payload payload = Payload::kF32;     // of what ranks add up and pass on
-  std::vector<PlannedRank> ranks;      // rank 0 leads; those of a stage follow one another
+  Payload payload = Payload::kF32;  // of what ranks add up and pass on
+  std::vector<PlannedRank> ranks;   // rank 0 leads; those of a stage follow one another
+  // The slowest link among the ranks of each stage, as the planner knew it; 0 where there is one
+  // rank. What decides the route of sums, so that a plan has the same bits whenever it runs. Empty:
+  // nobody measured.
+  std::vector<LinkCost> stage_links;
   double prefill_tokens_per_s = 0;     // predicted
   double decode_tokens_per_s = 0;      // of one sequence by itself
   double all_decode_tokens_per_s = 0;  // of all `sequences` together

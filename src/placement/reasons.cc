@@ -1,6 +1,7 @@
 // Why a plan was chosen and why another was not, in sentences with numbers.
 #include <algorithm>
 
+#include "base/counted.h"
 #include "base/units.h"
 #include "placement/candidate.h"
 
@@ -40,7 +41,9 @@ std::string how_split(const Candidate& best) {
 std::string wish_text(const Wish& wish) {
   std::string text;
   if (wish.mode) text += fmt::format("; {} was asked for", plan_mode_words(*wish.mode));
-  if (wish.node_count != 0) text += fmt::format("; {} node(s) were asked for", wish.node_count);
+  if (wish.node_count != 0)
+    text += fmt::format("; {} {} asked for", counted(wish.node_count, "node"),
+                        wish.node_count == 1 ? "was" : "were");
   return text;
 }
 
@@ -96,6 +99,14 @@ std::string payload_text(const Candidate& best) {
                      format_duration(best.prediction.answer_s()));
 }
 
+std::string balance_text(const Candidate& best, const Wish& wish) {
+  if (!best.balance_chosen) return "";
+  return best.balance == LayerBalance::kPrompt
+             ? "; layers are divided by what a prompt takes, which needs the head only once"
+             : fmt::format("; the head counts where layers are divided, as {} decode together",
+                           counted(wish.sequences, "sequence"));
+}
+
 // The best of the other kind: groups against one node.
 std::string rival_text(const Candidate& best, std::span<const Candidate> all,
                        const Topology& topology, const Wish& wish) {
@@ -148,7 +159,7 @@ std::string lack_of(const Candidate& candidate) {
 
 std::string reason_chosen(const Candidate& best, std::span<const Candidate> all,
                           const Topology& topology, const Wish& wish) {
-  std::string reason = how_split(best) + payload_text(best);
+  std::string reason = how_split(best) + balance_text(best, wish) + payload_text(best);
   if (is_group(best)) reason += "; " + links_text(best.prediction);
   if (wish.mode || wish.node_count != 0) return reason + wish_text(wish);
   return reason + rival_text(best, all, topology, wish) +

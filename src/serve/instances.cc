@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/counted.h"
 #include "base/log.h"
 #include "base/units.h"
 #include "serve/child.h"
@@ -115,7 +116,8 @@ Task<void> Instances::keep(std::shared_ptr<Instance> instance) {
       was_ready = true;
       instance->state = Instance::State::kReady;
       instance->error = {};
-      log::info("{} is ready on {} node(s)", instance->model, instance->plan.ranks.size());
+      log::info("{} is ready on {}", instance->model,
+                counted(std::ssize(instance->plan.ranks), "node"));
       ready_since = Clock::now();
       shards_.changed().notify();
       instance->error = co_await watch(*instance);

@@ -54,6 +54,7 @@ Result<NodeFacts> measure(const ServeOptions& options) {
   facts.read_bytes_per_s = probe.read_bytes_per_s;
   facts.decode_bytes_per_s = probe.decode_bytes_per_s;
   facts.multiply_adds_per_s = probe.multiply_adds_per_s;
+  facts.float_multiply_adds_per_s = probe.float_multiply_adds_per_s;
   return facts;
 }
 

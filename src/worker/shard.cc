@@ -163,9 +163,14 @@ Result<Group> form_group(const ShardOrder& order, Mailbox<ArrivedLink>& arrived,
   if (order.verbs) SHOAL_TRY(use_verbs(links, deadline));
   SHOAL_TRY(emulate(order.emulated, links));
   Group group(order.rank, std::move(links));
+  const Plan& plan = order.plan;
+  if (!plan.stage_links.empty()) {
+    const int stage = plan.ranks[static_cast<size_t>(order.rank)].stage;
+    group.set_link_cost(plan.stage_links[static_cast<size_t>(stage)]);
+  }
 
   Bytes digest(32);
-  SHOAL_ASSIGN(digest, from_hex(sha256_of_plan(order.plan)));
+  SHOAL_ASSIGN(digest, from_hex(sha256_of_plan(plan)));
   std::vector<Bytes> digests;
   SHOAL_TRY(group.all_gather(digest, digests, deadline));
   for (size_t rank = 0; rank < digests.size(); ++rank) {

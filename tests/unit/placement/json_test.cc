@@ -180,6 +180,33 @@ TEST(PlacementJson, StagesTakeUpEachOthersLayers) {
   EXPECT_FALSE(plan_from_json(to_json(skipping)));
 }
 
+TEST(PlacementJson, TheLinksOfStagesAreOfAllOfThemOrNone) {
+  Topology topology{{node("a", 8), node("b", 8)}, {link("a", "b", 3e-5, 2e9)}};
+  const auto placement = place(topology, big_card(), {.context = 2048, .mode = PlanMode::kTensor});
+  ASSERT_TRUE(placement);
+  const Plan plan = *placement->chosen();
+  ASSERT_EQ(plan.stage_links.size(), 1u);
+  EXPECT_EQ(plan.stage_links[0].one_way_s, 1.5e-5);
+  EXPECT_EQ(plan.stage_links[0].bytes_per_s, 2e9);
+  const auto again = plan_from_json(to_json(plan));
+  ASSERT_TRUE(again) << again.error().message;
+  EXPECT_EQ(to_json(*again), to_json(plan));
+  Plan other = plan;
+  other.stage_links[0].bytes_per_s *= 2;
+  EXPECT_NE(sha256_of_plan(other), sha256_of_plan(plan)) << "ranks would go different ways";
+
+  Json none = to_json(plan);
+  none.erase("stage_links");
+  EXPECT_TRUE(plan_from_json(none));
+  Json many = to_json(plan);
+  many["stage_links"].push_back(many["stage_links"][0]);
+  EXPECT_EQ(plan_from_json(many).error().message,
+            "the field 'stage_links' has 2 entries; the plan has 1 stage");
+  Json odd = to_json(plan);
+  odd["stage_links"][0]["one_way_s"] = -1;
+  EXPECT_FALSE(plan_from_json(odd));
+}
+
 TEST(PlacementJson, AnotherVersionIsNamed) {
   Topology topology{{node("a", 8)}, {}};
   const auto placement = place(topology, big_card(), {.context = 2048});
@@ -217,6 +244,7 @@ TEST(PlacementJson, APlanHasAtMostSixteenRanks) {
   Plan plan = *placement->chosen();
   const RankCut all = plan.ranks[0].cut;
   plan.ranks.clear();
+  plan.stage_links.clear();
   for (int64_t layer = 0; layer < 16; ++layer) {
     PlannedRank rank;
     rank.node = std::to_string(layer);

@@ -204,7 +204,7 @@ TEST(Links, TheChoiceFollowsTheLink) {
       {kStudio,
        k70B,
        {{"Wi-Fi", "one_node 1 f32"},
-        {"1 GbE", "one_node 1 f32"},
+        {"1 GbE", "pipeline 2 f32"},
         {"2.5 GbE", "pipeline 2 f32"},
         {"10 GbE", "tensor 2 bf16"},
         {"TB5 RDMA", "tensor 2 f32"},
@@ -251,12 +251,56 @@ TEST(Links, AModelThatNeedsTwoNodesIsAPipelineOverWifi) {
   EXPECT_LT(prefill[PlanMode::kTensor], 0.5 * prefill[PlanMode::kOneNode]);
 }
 
+// Weights that are plain floats cost a prompt what the node takes for those.
+TEST(Links, PromptsFollowTheSpeedOfTheirNumbers) {
+  Topology one = alike(kDesktop, 1, k10Gbe);
+  ModelCard card = card_of(k8B);
+  const auto prefill_of = [&](std::string_view quantisation) {
+    card.quantisation = quantisation;
+    const auto placement = place(one, card, {.context = 2048, .sequences = 1});
+    EXPECT_TRUE(placement);
+    return placement ? placement->chosen()->prefill_tokens_per_s : 0;
+  };
+  const double quantised = prefill_of("Q4_K");
+  EXPECT_EQ(prefill_of("F16"), quantised) << "nobody has measured floats";
+  one.nodes[0].float_multiply_adds_per_s = one.nodes[0].multiply_adds_per_s / 2;
+  EXPECT_NEAR(prefill_of("F16") / quantised, 0.5, 0.03);
+  EXPECT_GT(prefill_of("Q8_0") / quantised, 0.95) << "attention alone is slower";
+  EXPECT_LT(prefill_of("Q8_0") / quantised, 1);
+}
+
 TEST(Links, SeveralSequencesKeepAPipelineBusy) {
   const auto placement = place(alike(kDesktop, 2, k10Gbe), card_of(k70B),
                                {.context = 2048, .sequences = 2, .mode = PlanMode::kPipeline});
   ASSERT_TRUE(placement);
   const Plan& plan = *placement->chosen();
   EXPECT_NEAR(plan.all_decode_tokens_per_s / plan.decode_tokens_per_s, 2, 0.1);
+}
+
+// One sequence's tokens pass every stage, so its prompt decides; several wait for the slowest
+// stage, which the head makes slower.
+TEST(Links, LayersAreDividedByWhatTheWishCaresFor) {
+  const auto layers_of_first = [](const Placement& placement) {
+    return placement.chosen()->ranks[0].cut.layers.size();
+  };
+  const Topology two = alike(kDesktop, 2, k10Gbe);
+  const auto one_sequence =
+      place(two, card_of(k1B), {.context = 2048, .sequences = 1, .mode = PlanMode::kPipeline});
+  ASSERT_TRUE(one_sequence);
+  EXPECT_EQ(layers_of_first(*one_sequence), 8);
+  EXPECT_THAT(one_sequence->considered[0].reason, HasSubstr("divided by what a prompt takes"));
+  const auto several =
+      place(two, card_of(k1B), {.context = 2048, .sequences = 16, .mode = PlanMode::kPipeline});
+  ASSERT_TRUE(several);
+  EXPECT_GT(layers_of_first(*several), 8);
+  EXPECT_THAT(several->considered[0].reason, HasSubstr("as 16 sequences decode together"));
+  // A node that computes faster than it reads takes more layers of a prompt.
+  Topology uneven = two;
+  uneven.nodes[1].multiply_adds_per_s *= 3;
+  const auto faster =
+      place(uneven, card_of(k1B), {.context = 2048, .sequences = 1, .mode = PlanMode::kPipeline});
+  ASSERT_TRUE(faster);
+  EXPECT_LT(layers_of_first(*faster), 8);
 }
 
 // Two pairs on Thunderbolt, Ethernet between them, and no pair can hold the model.
