@@ -144,6 +144,10 @@ void Group::set_link_cost(LinkCost cost) {
   if (sound(cost.one_way_s) && sound(cost.bytes_per_s)) state_->link_cost = cost;
 }
 
+LinkCost Group::link_cost() const {
+  return state_->link_cost;
+}
+
 void Group::set_reduce_route(ReduceRoute route) {
   state_->route = route;
 }

@@ -42,6 +42,7 @@ class Group {
   void set_payload(Payload payload);
   // What decides the route; another than positive, finite numbers changes nothing.
   void set_link_cost(LinkCost cost);
+  LinkCost link_cost() const;
   void set_reduce_route(ReduceRoute route);
 
   // --- all-reduce ---

@@ -8,6 +8,10 @@ namespace {
 
 // Followers expect to hear from the lead more often than their patience lasts.
 constexpr std::chrono::milliseconds kTickEvery{500};
+// From such a link on, sums of many rows take less time than computing them in two parts loses.
+constexpr double kLikeMemory_bytes_per_s = 5e9;
+// Of fewer rows a segment is over before a link needs looking after.
+constexpr size_t kRowsToLookUpFrom = 32;
 
 // Adds the time from its making to its end to a total.
 class Stopwatch {
@@ -228,7 +232,8 @@ void ShardEngine::cut_into_parts(size_t row_count) {
   parts_.clear();
   const auto least = static_cast<size_t>(options_.least_part_rows);
   const bool sums = stages_[stage_].rank_count > 1;
-  const size_t count = sums && row_count >= 2 * least ? 2 : 1;
+  const bool slow = group_.link_cost().bytes_per_s < kLikeMemory_bytes_per_s;
+  const size_t count = sums && slow && row_count >= 2 * least ? 2 : 1;
   for (size_t part = 0; part < count; ++part) {
     const size_t begin = row_count * part / count, end = row_count * (part + 1) / count;
     parts_.push_back({.first_row = begin, .rows = end - begin, .first_wanted = 0, .wanted = 0});
@@ -280,7 +285,8 @@ Status ShardEngine::run_segments() {
       turn_to(part);
       {
         const Stopwatch stopwatch(compute_s_);
-        const bool travels = sum_travels_ || !group_.all_sent();
+        const bool long_enough = part.rows >= kRowsToLookUpFrom;
+        const bool travels = sum_travels_ || (long_enough && !group_.all_sent());
         SHOAL_TRY(backend_.run(s, batch_, travels ? progress_ : nothing_));
       }
       SHOAL_TRY(finish_sum());
