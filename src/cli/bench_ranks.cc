@@ -5,6 +5,7 @@
 
 #include "base/counted.h"
 #include "base/file.h"
+#include "base/median.h"
 #include "base/units.h"
 #include "gguf/gguf.h"
 #include "placement/fit.h"
@@ -186,9 +187,9 @@ class Turns {
     }
     for (auto& [group, speed] : groups_) {
       speed->prefill_tokens_per_s =
-          static_cast<double>(options_.prompt_tokens) / median_of_runs(speed->prefill_s_of_runs);
+          static_cast<double>(options_.prompt_tokens) / median(speed->prefill_s_of_runs);
       speed->decode_tokens_per_s = static_cast<double>(options_.batch * options_.output_tokens) /
-                                   median_of_runs(speed->decode_s_of_runs);
+                                   median(speed->decode_s_of_runs);
     }
     groups_.clear();
     return {};
@@ -325,12 +326,6 @@ class BenchRanks {
 };
 
 }  // namespace
-
-double median_of_runs(std::vector<double> seconds) {
-  std::ranges::sort(seconds);
-  const size_t middle = seconds.size() / 2;
-  return seconds.size() % 2 == 1 ? seconds[middle] : (seconds[middle - 1] + seconds[middle]) / 2;
-}
 
 RankReport rank_report(const Plan& plan, int rank, const ShardStats& stats) {
   RankReport report;
