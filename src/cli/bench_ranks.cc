@@ -90,10 +90,13 @@ void add_rank(Plan& plan, const ModelCard& card, const RankCut& cut, int stage) 
   const auto need = placement::rank_need(card, cut, plan.context, plan.sequences, plan.kv_type);
   rank.weight_bytes = need.weight_bytes;
   rank.kv_bytes = need.kv_bytes;
-  rank.memory_bytes = need.memory_bytes;
-  const double all = static_cast<double>(std::max<uint64_t>(1, weight_bytes(card, whole(card))));
-  rank.share = static_cast<double>(need.weight_bytes) / all;
+  rank.memory_bytes = need.memory_bytes - need.lead_bytes;  // no texts, hence no tokenizer
   plan.ranks.push_back(std::move(rank));
+  // Of all that is held: where a tied table is at both ends of a pipeline, more than the model.
+  double all = 0;
+  for (const PlannedRank& one : plan.ranks) all += static_cast<double>(one.weight_bytes);
+  for (PlannedRank& one : plan.ranks)
+    one.share = static_cast<double>(one.weight_bytes) / std::max(1.0, all);
 }
 
 Result<Plan> cut_plan(const BenchRanksOptions& options, const ModelCard& card) {
