@@ -1,6 +1,7 @@
 // `shoal bench ranks --only-rank`.
 #include <algorithm>
 
+#include "base/median.h"
 #include "cli/bench_ranks.h"
 #include "cli/rank_alone.h"
 #include "gguf/gguf.h"
@@ -34,9 +35,9 @@ Status measure(const BenchRanksOptions& options, BenchRuns& runs, GroupSpeed& sp
     speed.decode_s_of_runs.push_back(decode);
   }
   speed.prefill_tokens_per_s =
-      static_cast<double>(options.prompt_tokens) / median_of_runs(speed.prefill_s_of_runs);
-  speed.decode_tokens_per_s = static_cast<double>(options.batch * options.output_tokens) /
-                              median_of_runs(speed.decode_s_of_runs);
+      static_cast<double>(options.prompt_tokens) / median(speed.prefill_s_of_runs);
+  speed.decode_tokens_per_s =
+      static_cast<double>(options.batch * options.output_tokens) / median(speed.decode_s_of_runs);
   return {};
 }
 

@@ -5,6 +5,7 @@
 
 #include "base/counted.h"
 #include "base/file.h"
+#include "base/median.h"
 #include "base/units.h"
 #include "gguf/gguf.h"
 #include "placement/fit.h"
@@ -89,10 +90,13 @@ void add_rank(Plan& plan, const ModelCard& card, const RankCut& cut, int stage) 
   const auto need = placement::rank_need(card, cut, plan.context, plan.sequences, plan.kv_type);
   rank.weight_bytes = need.weight_bytes;
   rank.kv_bytes = need.kv_bytes;
-  rank.memory_bytes = need.memory_bytes;
-  const double all = static_cast<double>(std::max<uint64_t>(1, weight_bytes(card, whole(card))));
-  rank.share = static_cast<double>(need.weight_bytes) / all;
+  rank.memory_bytes = need.memory_bytes - need.lead_bytes;  // no texts, hence no tokenizer
   plan.ranks.push_back(std::move(rank));
+  // Of all that is held: where a tied table is at both ends of a pipeline, more than the model.
+  double all = 0;
+  for (const PlannedRank& one : plan.ranks) all += static_cast<double>(one.weight_bytes);
+  for (PlannedRank& one : plan.ranks)
+    one.share = static_cast<double>(one.weight_bytes) / std::max(1.0, all);
 }
 
 Result<Plan> cut_plan(const BenchRanksOptions& options, const ModelCard& card) {
@@ -186,9 +190,9 @@ class Turns {
     }
     for (auto& [group, speed] : groups_) {
       speed->prefill_tokens_per_s =
-          static_cast<double>(options_.prompt_tokens) / median_of_runs(speed->prefill_s_of_runs);
+          static_cast<double>(options_.prompt_tokens) / median(speed->prefill_s_of_runs);
       speed->decode_tokens_per_s = static_cast<double>(options_.batch * options_.output_tokens) /
-                                   median_of_runs(speed->decode_s_of_runs);
+                                   median(speed->decode_s_of_runs);
     }
     groups_.clear();
     return {};
@@ -325,12 +329,6 @@ class BenchRanks {
 };
 
 }  // namespace
-
-double median_of_runs(std::vector<double> seconds) {
-  std::ranges::sort(seconds);
-  const size_t middle = seconds.size() / 2;
-  return seconds.size() % 2 == 1 ? seconds[middle] : (seconds[middle - 1] + seconds[middle]) / 2;
-}
 
 RankReport rank_report(const Plan& plan, int rank, const ShardStats& stats) {
   RankReport report;

@@ -77,7 +77,6 @@ struct BenchRanksReport {
   std::vector<RankReport> rank_reports;
 };
 
-double median_of_runs(std::vector<double> seconds);
 RankReport rank_report(const Plan& plan, int rank, const ShardStats& stats);
 // What the cost model says of one stage of the report's plan where all nodes and links are alike.
 placement::Prediction predict_stage(const BenchRanksReport& report, int stage,

@@ -73,6 +73,15 @@ std::string rank_table(const BenchRanksReport& report) {
   return text + "compute, wait, sent: of one decoding step\n";
 }
 
+// What the ranks hold beyond one copy of each weight: the table of a tied model at both ends of a
+// pipeline, KV heads where they are too few, norms.
+uint64_t replicated_bytes(const BenchRanksReport& report) {
+  uint64_t held = 0;
+  for (const PlannedRank& rank : report.plan.ranks) held += rank.weight_bytes;
+  const uint64_t once = weight_bytes(report.model, whole(report.model));
+  return held > once ? held - once : 0;
+}
+
 Json speed_json(const GroupSpeed& speed) {
   return {{"prefill_tokens_per_s", speed.prefill_tokens_per_s},
           {"decode_tokens_per_s", speed.decode_tokens_per_s},
@@ -110,6 +119,7 @@ Json to_json(const BenchRanksReport& report) {
                {"architecture", report.model.architecture},
                {"quantisation", report.model.quantisation},
                {"file_bytes", report.model.file_bytes},
+               {"replicated_bytes", replicated_bytes(report)},
                {"ranks", report.plan.ranks.size()},
                {"mode", plan_mode_name(plan_mode(report.plan))},
                {"link", report.link},

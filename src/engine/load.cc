@@ -48,6 +48,7 @@ Status load_weights(const gguf::File& file, const Program& program, Backend& bac
   std::ranges::stable_sort(parts, [](const Part& a, const Part& b) {
     return a.source.bytes.size() > b.source.bytes.size();
   });
+  file.release_all();  // metadata, and the beginnings of all tensors, of which a digest was made
   uint64_t done_bytes = 0;
   for (size_t i = 0; i < parts.size(); ++i) {
     const Part& part = parts[i];
@@ -61,6 +62,7 @@ Status load_weights(const gguf::File& file, const Program& program, Backend& bac
     if (info != nullptr && !goes_on) file.release(*info);
     done_bytes += part.kept_bytes;
   }
+  file.release_all();  // what came along with bytes beside it
   if (progress) progress(all_bytes, all_bytes);
   return {};
 }

@@ -181,5 +181,10 @@ void File::release(const TensorInfo& tensor, std::span<const std::byte> part) co
   const MappedFile& mapped = parts_[tensor.part].mapped;
   if (!mapped.bytes().empty()) mapped.release(part);
 }
+void File::release_all() const {
+  for (const Part& part : parts_) {
+    if (!part.mapped.bytes().empty()) part.mapped.release(part.mapped.bytes());
+  }
+}
 
 }  // namespace shoal::gguf

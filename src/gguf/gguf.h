@@ -114,8 +114,10 @@ class File {
   Result<TensorSource> tensor(std::string_view name) const;
   // The bytes of this tensor will not be read again: lets their pages leave the resident set.
   void release(const TensorInfo& tensor) const;
-  // The same of a part of them.
+  // The same of a part of them, and of all that was read so far, metadata included. Only a wish:
+  // who reads again gets the pages back.
   void release(const TensorInfo& tensor, std::span<const std::byte> part) const;
+  void release_all() const;
 
  private:
   friend class Parser;

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/thread_pool.h"
 #include "kernels/attend_plan.h"
+#include "kernels/biased_product.h"
 #include "kernels/experts.h"
 #include "kernels/kernel_table.h"
 #include "kernels/kv_storage.h"
@@ -456,21 +457,13 @@ Status CpuBackend::execute(const Project& op, const StepBatch& batch) {
 void CpuBackend::project(const Project::Output& output, const InputRows& input, int64_t count,
                          int64_t begin, int64_t end, int thread) {
   const MatrixView& weight = matrix(output.weight).view;
-  const int64_t columns = width(output.out);
   const bool looks = looks_up(thread);
   for (int64_t at = begin; at < end;) {
     const int64_t stop = looks ? std::min(at + kUnitsBetween, end) : end;
-    kernels_.product(weight.type)(weight, input, count, at, stop, product_scratch(thread),
-                                  buffer(output.out), columns);
+    biased_product(kernels_, weight, floats(output.bias), input, count, at, stop,
+                   product_scratch(thread), buffer(output.out), width(output.out));
     at = stop;
     if (looks) (*meanwhile_)();
-  }
-  if (!output.bias) return;
-  const float* bias = vector(*output.bias).data();
-  const int64_t last = std::min(end * kernels_.row_unit, columns);
-  for (int64_t r = 0; r < count; ++r) {
-    float* out = row(output.out, r);
-    for (int64_t c = begin * kernels_.row_unit; c < last; ++c) out[c] += bias[c];
   }
 }
 

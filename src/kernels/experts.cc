@@ -6,6 +6,8 @@
 #include <numeric>
 #include <utility>
 
+#include "kernels/biased_product.h"
+
 namespace shoal::kernels {
 
 Result<RowScratch> RowScratch::create(int64_t rows, int64_t width) {
@@ -115,18 +117,13 @@ void ExpertRunner::multiply(const KernelTable& kernels, ThreadPool& pool, const 
         const int64_t first = begin % units;
         const int64_t last = std::min(units, first + end - begin);
         begin += last - first;
-        const MatrixView& view = product.weights.views[static_cast<size_t>(run.expert)];
-        float* out = product.out + run.begin * product.width;
-        kernels.product(view.type)(view, input.input(run.begin), run.end - run.begin, first, last,
-                                   task.scratch + index * kProductScratchBytes, out, product.width);
+        const float* bias =
+            product.bias == nullptr ? nullptr : product.bias + run.expert * product.width;
+        biased_product(kernels, product.weights.views[static_cast<size_t>(run.expert)], bias,
+                       input.input(run.begin), run.end - run.begin, first, last,
+                       task.scratch + index * kProductScratchBytes,
+                       product.out + run.begin * product.width, product.width);
         if (index == 0 && task.meanwhile) task.meanwhile();
-        if (product.bias == nullptr) continue;
-        const float* bias = product.bias + run.expert * product.width;
-        const int64_t stop = std::min(last * kernels.row_unit, product.width);
-        for (int64_t r = 0; r < run.end - run.begin; ++r) {
-          for (int64_t c = first * kernels.row_unit; c < stop; ++c)
-            out[r * product.width + c] += bias[c];
-        }
       }
     }
   };

@@ -132,6 +132,13 @@ class Checker {
     if (a != b) return {};
     return refuse("buffer '{}' is both read and written", spec(a).name);
   }
+  // Another buffer of as many rows.
+  Status from_to(BufferId in, BufferId out) {
+    SHOAL_TRY(buffer(in, "its input"));
+    SHOAL_TRY(buffer(out, "its output"));
+    SHOAL_TRY(same_rows(in, out));
+    return distinct(in, out);
+  }
 
   Status weight(WeightId id, WeightUse use, WeightShape shape) {
     if (id < 0 || static_cast<size_t>(id) >= program_.weights.size()) {
@@ -196,10 +203,7 @@ class Checker {
     return vector(*op.weight, op.width > 0 ? op.width : width(op.in) / op.parts);
   }
   Status check_op(const SumSquares& op) {
-    SHOAL_TRY(buffer(op.in, "its input"));
-    SHOAL_TRY(buffer(op.out, "its output"));
-    SHOAL_TRY(same_rows(op.in, op.out));
-    SHOAL_TRY(distinct(op.in, op.out));
+    SHOAL_TRY(from_to(op.in, op.out));
     if (op.elements.begin < 0 || op.elements.begin > op.elements.end ||
         op.elements.end > width(op.in))
       return refuse("it adds elements {} to {} of {}", op.elements.begin, op.elements.end,
@@ -230,10 +234,7 @@ class Checker {
     return {};
   }
   Status check_op(const ProjectParts& op) {
-    SHOAL_TRY(buffer(op.in, "its input"));
-    SHOAL_TRY(buffer(op.out, "its output"));
-    SHOAL_TRY(same_rows(op.in, op.out));
-    SHOAL_TRY(distinct(op.in, op.out));
+    SHOAL_TRY(from_to(op.in, op.out));
     if (op.in_width < 1 || op.in_width > op.in_stride || op.out_width < 1 ||
         op.out_width > op.out_stride)
       return refuse("parts of {} and {} are {} and {} apart", op.in_width, op.out_width,
@@ -248,10 +249,7 @@ class Checker {
     return {};
   }
   Status check_op(const CopyParts& op) {
-    SHOAL_TRY(buffer(op.in, "its input"));
-    SHOAL_TRY(buffer(op.out, "its output"));
-    SHOAL_TRY(same_rows(op.in, op.out));
-    SHOAL_TRY(distinct(op.in, op.out));
+    SHOAL_TRY(from_to(op.in, op.out));
     const auto fits = [&](BufferId id, int64_t stride, int64_t offset) {
       return stride > 0 && offset >= 0 && op.width > 0 && offset <= stride - op.width &&
              op.parts > 0 && stride <= width(id) / op.parts;

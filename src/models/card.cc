@@ -363,6 +363,7 @@ ModelCard card_of_layers(const ModelCard& card, Range layers) {
   ModelCard part = card;
   sum_layers(part, layers);
   part.layer_count = layers.size();
+  if (layers.begin > 0) part.embedding_bytes = 0;
   part.layers_stand_alone = false;
   part.layers.clear();
   part.layer_kinds.clear();

@@ -181,6 +181,13 @@ double round_s(std::span<const Stage> stages, KvType kv_type, Payload payload, i
 
 }  // namespace
 
+double packed_factor(std::string_view quantisation) {
+  if (quantisation == "Q4_K") return 2368.0 / 2304;
+  if (quantisation == "Q5_K") return 2880.0 / 2816;
+  if (quantisation == "IQ4_XS") return 2208.0 / 2176;
+  return 1;
+}
+
 double decode_speed(const NodeFacts& node) {
   return node.decode_bytes_per_s > 0 ? node.decode_bytes_per_s
                                      : node.read_bytes_per_s * kDecodeEfficiency;
@@ -261,9 +268,14 @@ RankNeed rank_need(const ModelCard& card, const RankCut& cut, int64_t context, i
                each) *
       static_cast<uint64_t>(sequences);
   need.activation_bytes = sizeof(float) * (kStepRows * row_floats + kWantedRows * wanted_floats);
+  const bool leads = card.embedding_bytes > 0 && cut[CutKind::kVocabulary].begin == 0 &&
+                     cut[CutKind::kVocabulary].size() > 0;
+  if (leads)
+    need.lead_bytes = kLeadBytesPerToken * static_cast<uint64_t>(card[CutKind::kVocabulary].count);
+  const auto packed = static_cast<uint64_t>(packed_factor(card.quantisation) *
+                                            static_cast<double>(need.weight_bytes));
   need.memory_bytes =
-      static_cast<uint64_t>(kRepackFactor * static_cast<double>(need.weight_bytes)) +
-      need.kv_bytes + need.activation_bytes + kRankFixedBytes;
+      packed + need.kv_bytes + need.activation_bytes + need.lead_bytes + kRankFixedBytes;
   return need;
 }
 

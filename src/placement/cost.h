@@ -3,6 +3,7 @@
 #pragma once
 
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "models/model.h"
@@ -15,10 +16,15 @@ namespace shoal::placement {
 inline constexpr int64_t kReferencePromptTokens = 512;
 inline constexpr int64_t kReferenceAnswerTokens = 256;
 
-// Repacked weights are a few percent larger than the file's (padding, scales widened).
-inline constexpr double kRepackFactor = 1.05;
-// Program, tokenizer, page tables, buffers of links.
-inline constexpr uint64_t kRankFixedBytes = 64ull << 20;
+// Bytes of memory for each of the file's, where most of these have this type: some are packed with
+// wider scales (docs/formats/weight-layouts.md).
+double packed_factor(std::string_view quantisation);
+// Of every rank: the program and its libraries, heap, buffers of links. 24 to 26 MiB of two and
+// three ranks over shared memory.
+inline constexpr uint64_t kRankFixedBytes = 26ull << 20;
+// Of the lead, for each token of the vocabulary: the tokenizer, as it is made. 400 of SmolLM2, 460
+// of Llama 3, 560 of Gemma 3.
+inline constexpr uint64_t kLeadBytesPerToken = 512;
 // Share of the probe's bandwidth that quantised products reach in decode, where nobody has measured
 // it.
 inline constexpr double kDecodeEfficiency = 0.85;
@@ -36,11 +42,13 @@ inline constexpr double kMultiplyAddsPerValue = 40;
 inline constexpr double kLayerFixedSeconds = 50e-6;
 
 // What a rank with this cut takes, in parts and in all. Steps that are in flight together in a
-// pipeline share its buffers.
+// pipeline share its buffers. The lead is the rank with the first rows of the vocabulary, where the
+// first layers are.
 struct RankNeed {
   uint64_t weight_bytes = 0;  // of the file's tensors
   uint64_t kv_bytes = 0;
   uint64_t activation_bytes = 0;
+  uint64_t lead_bytes = 0;  // 0 on others
   uint64_t memory_bytes = 0;
 };
 RankNeed rank_need(const ModelCard& card, const RankCut& cut, int64_t context, int64_t sequences,

@@ -36,8 +36,16 @@ struct Problem {
   int64_t sequences;
   KvType kv_type;
 
+  RankNeed need_of(const RankCut& cut) const {
+    return rank_need(card, cut, context, sequences, kv_type);
+  }
   double memory_of(const RankCut& cut) const {
-    return static_cast<double>(rank_need(card, cut, context, sequences, kv_type).memory_bytes);
+    return static_cast<double>(need_of(cut).memory_bytes);
+  }
+  // Who leads stays the same, whatever units it has.
+  double movable_bytes(const RankCut& cut) const {
+    const RankNeed need = need_of(cut);
+    return static_cast<double>(need.memory_bytes - need.lead_bytes);
   }
   // Positive: bytes to spare. Negative: bytes lacking. Which KV heads a rank holds depends on where
   // its heads begin, hence on the ranks before it.
@@ -69,7 +77,7 @@ struct UnitKind {
 };
 std::vector<UnitKind> unit_kinds(const Problem& problem) {
   std::vector<UnitKind> kinds;
-  const double whole_bytes = problem.memory_of(whole(problem.card));
+  const double whole_bytes = problem.movable_bytes(whole(problem.card));
   for (const CutKind kind : {CutKind::kFeedForward, CutKind::kExperts, CutKind::kVocabulary,
                              CutKind::kSharedExpert, CutKind::kHeads}) {
     const CutFacts& facts = problem.card[kind];
@@ -79,7 +87,7 @@ std::vector<UnitKind> unit_kinds(const Problem& problem) {
     const int64_t step = enough ? facts.unit : facts.finest_unit;
     RankCut without = whole(problem.card);
     without[kind] = {0, 0};
-    const double bytes = whole_bytes - problem.memory_of(without);
+    const double bytes = whole_bytes - problem.movable_bytes(without);
     kinds.push_back(
         {kind, step, bytes * static_cast<double>(step) / static_cast<double>(facts.count)});
   }
@@ -225,8 +233,7 @@ Fit judge(const Problem& problem, std::vector<RankCut> cuts) {
   fit.fits = true;
   double most_lacking = 0;
   for (size_t rank = 0; rank < fit.cuts.size(); ++rank) {
-    fit.needs.push_back(rank_need(problem.card, fit.cuts[rank], problem.context, problem.sequences,
-                                  problem.kv_type));
+    fit.needs.push_back(problem.need_of(fit.cuts[rank]));
     const double lacking = static_cast<double>(fit.needs.back().memory_bytes) -
                            static_cast<double>(free_bytes(*problem.nodes[rank]));
     if (lacking <= most_lacking) continue;

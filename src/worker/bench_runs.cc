@@ -4,6 +4,7 @@
 #include <functional>
 
 #include "base/clock.h"
+#include "base/median.h"
 #include "base/random.h"
 
 namespace shoal {
@@ -12,12 +13,6 @@ namespace {
 
 constexpr uint64_t kTokenSeed = 20261122;
 constexpr SequenceId kPromptSequence = ~SequenceId{0};  // decoding ones count from 0
-
-double median(std::vector<double> values) {
-  std::ranges::sort(values);
-  const size_t middle = values.size() / 2;
-  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
-}
 
 double seconds_of(const std::vector<ProfiledPart>& parts) {
   double sum = 0;
