@@ -15,9 +15,18 @@ struct PartCost {
   double float_multiply_adds = 0;  // per row, of plain floats, and what else takes as long
 };
 
+// Of layers. Files give tables of the vocabulary another type, which in a small model says much of
+// the average; how many numbers those hold is known.
 double weights_per_byte(const ModelCard& card) {
-  return static_cast<double>(card.parameter_count) /
-         static_cast<double>(std::max<uint64_t>(1, card.file_bytes));
+  const auto parameters = static_cast<double>(card.parameter_count);
+  const auto bytes = static_cast<double>(std::max<uint64_t>(1, card.file_bytes));
+  const double table = static_cast<double>(card[CutKind::kVocabulary].count * card.hidden);
+  const double tables = card.tied_embedding ? table : 2 * table;
+  const auto table_bytes = static_cast<double>(
+      card.tied_embedding ? card.head_bytes : card.embedding_bytes + card.head_bytes);
+  return parameters > tables && bytes > table_bytes && table_bytes > 0
+             ? (parameters - tables) / (bytes - table_bytes)
+             : parameters / bytes;
 }
 
 bool is_of_floats(const ModelCard& card) {
@@ -29,10 +38,11 @@ void add_weights(const ModelCard& card, double bytes_per_row, PartCost& cost) {
       bytes_per_row * weights_per_byte(card);
 }
 
-// Norms and residuals are of the whole width on every rank, the rest of what it holds.
+// A norm, a residual and quantising its result are of the whole width on every rank, the rest of
+// what it holds.
 void add_values(const ModelCard& card, double values_of_rank, PartCost& cost) {
   cost.float_multiply_adds += kMultiplyAddsPerValue * static_cast<double>(card.layer_count) *
-                              (2 * static_cast<double>(card.hidden) + values_of_rank);
+                              (3 * static_cast<double>(card.hidden) + values_of_rank);
 }
 
 // What a step consists of.
@@ -50,7 +60,11 @@ PartCost part_cost(const ModelCard& card, const RankCut& cut, CutKind kind, doub
                           ? std::min(rows * row_bytes, static_cast<double>(card[kind].bytes_each))
                           : row_bytes;
   PartCost cost{.read_bytes = count * read};
-  add_weights(card, count * row_bytes, cost);
+  if (kind == CutKind::kVocabulary) {
+    cost.multiply_adds = count * static_cast<double>(card.hidden);
+  } else {
+    add_weights(card, count * row_bytes, cost);
+  }
   return cost;
 }
 
@@ -65,12 +79,13 @@ PartCost attention_cost(const ModelCard& card, const RankCut& cut, const StepSha
       static_cast<double>(kv_bytes(card, cut, kv_type, kReferencePromptTokens, kStepRows));
   cost.read_bytes += kv_weights + step.sequences * history;
   add_weights(card, kv_weights, cost);
-  add_values(card, static_cast<double>(card.head_dimension) * (heads + kv_heads), cost);
+  // Rotated, and of what attention gives quantised.
+  add_values(card, static_cast<double>(card.head_dimension) * (2 * heads + kv_heads), cost);
   // On average half the history, once for scores and once for values.
   for (const CacheFacts& cache : card.caches) {
-    cost.float_multiply_adds += heads * static_cast<double>(cache.head_dimension) *
-                                static_cast<double>(cache.layer_count) *
-                                static_cast<double>(kReferencePromptTokens);
+    cost.float_multiply_adds +=
+        kAttentionFactor * heads * static_cast<double>(cache.head_dimension) *
+        static_cast<double>(cache.layer_count) * static_cast<double>(kReferencePromptTokens);
   }
   return cost;
 }
@@ -86,10 +101,9 @@ PartCost feed_forward_cost(const ModelCard& card, const RankCut& cut, double row
     sum.float_multiply_adds += part.float_multiply_adds;
   }
   const auto width = [&](CutKind kind) { return static_cast<double>(cut[kind].size()); };
-  add_values(card,
-             width(CutKind::kFeedForward) + width(CutKind::kSharedExpert) +
-                 static_cast<double>(card.experts_used) * width(CutKind::kExperts),
-             sum);
+  const double gated = width(CutKind::kFeedForward) + width(CutKind::kSharedExpert) +
+                       static_cast<double>(card.experts_used) * width(CutKind::kExperts);
+  add_values(card, 2 * gated, sum);  // and quantised
   return sum;
 }
 
