@@ -385,13 +385,20 @@ static void tile_block(const MatrixView& matrix, const InputRows& input, int64_t
   }
 }
 
+// Whether there is such a function: a comparison of its address is no constant where sanitizers
+// watch.
+template <Product (*)(ElementType)>
+inline constexpr bool kThereIs = true;
+template <>
+inline constexpr bool kThereIs<nullptr> = false;
+
 // A Product of a quantised type. kFew, where there is one, has for each type a product of the same
 // bits, for so few rows of input that tiles do not pay.
 template <class V, class T, Product (*kFew)(ElementType), ElementType kType>
 static void tile_product(const MatrixView& matrix, const InputRows& input, int64_t input_rows,
                          int64_t unit_begin, int64_t unit_end, void* scratch, float* out,
                          int64_t out_stride) {
-  if constexpr (kFew != nullptr) {
+  if constexpr (kThereIs<kFew>) {
     if (input_rows < kManyTileRows<V, kType>)
       return kFew(kType)(matrix, input, input_rows, unit_begin, unit_end, scratch, out, out_stride);
   }

@@ -7,6 +7,7 @@
 #include "base/units.h"
 #include "serve/child.h"
 #include "serve/model_sampling.h"
+#include "serve/reported.h"
 #include "supervise/pair_keys.h"
 
 namespace shoal::serve {
@@ -168,8 +169,8 @@ Task<Result<Placement>> Instances::place_file(Instance& instance) {
   Result<ModelFile> file = co_await offload(context_.pool, resolve);
   if (!file && file.error().code == ErrorCode::kNotFound) {  // another node may have it
     for (const auto& peer : context_.node.peers()) {
-      if (peer.status != cluster::PeerStatus::kAlive || !peer.state.is_object()) continue;
-      for (const Json& known : peer.state.value("models", Json::array())) {
+      if (peer.status != cluster::PeerStatus::kAlive) continue;
+      for (const Json& known : reported_models(peer.state)) {
         if (known.value("name", "") != instance.model) continue;
         const std::string sha = known.value("sha256", "");
         const Result<PeerSource> source = peer_source(context_, peer.id, sha);
@@ -256,8 +257,8 @@ std::vector<ShardReservation> Instances::reservations(const Instance& instance) 
   const auto keys = draw_pair_keys(static_cast<int>(ranks));
   std::vector<std::string> holders = {context_.node.id()};
   for (const auto& peer : context_.node.peers()) {
-    if (peer.status != cluster::PeerStatus::kAlive || !peer.state.is_object()) continue;
-    for (const Json& known : peer.state.value("models", Json::array())) {
+    if (peer.status != cluster::PeerStatus::kAlive) continue;
+    for (const Json& known : reported_models(peer.state)) {
       if (known.value("sha256", "") == instance.plan.sha256) holders.push_back(peer.id);
     }
   }
@@ -346,7 +347,7 @@ Result<Json> Instances::rank_state(const Instance& instance, size_t rank) const 
       return fail(ErrorCode::kUnreachable, "node {} was lost", planned.node_name);
     }
     if (!peer.state.is_object()) break;
-    for (const Json& shard : peer.state.value("shards", Json::array())) {
+    for (const Json& shard : reported_shards(peer.state)) {
       if (shard.value("instance", "") == instance.id &&
           shard.value("generation", uint64_t{0}) == instance.generation)
         return shard;

@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "serve/answers.h"
+#include "serve/reported.h"
 
 namespace shoal::serve {
 namespace {
@@ -65,8 +66,8 @@ Router::Router(Context& context, LocalShards& shards, Instances& instances)
 
 std::optional<Json> Router::elsewhere(const std::string& model, const std::string& sha256) const {
   for (const auto& peer : context_.node.peers()) {
-    if (peer.status != cluster::PeerStatus::kAlive || !peer.state.is_object()) continue;
-    for (const Json& instance : peer.state.value("instances", Json::array())) {
+    if (peer.status != cluster::PeerStatus::kAlive) continue;
+    for (const Json& instance : reported_instances(peer.state)) {
       const bool same = instance.value("model", "") == model ||
                         (!sha256.empty() && instance.value("sha256", "") == sha256);
       if (same && instance.value("state", "") != "failed" &&
@@ -238,9 +239,8 @@ Task<Status> Router::stop(std::string model) {
 Json Router::all_instances() const {
   Json list = instances_.published();
   for (const auto& peer : context_.node.peers()) {
-    if (peer.status == cluster::PeerStatus::kDead || !peer.state.is_object()) continue;
-    for (const Json& instance : peer.state.value("instances", Json::array()))
-      list.push_back(instance);
+    if (peer.status == cluster::PeerStatus::kDead) continue;
+    for (const Json& instance : reported_instances(peer.state)) list.push_back(instance);
   }
   return list;
 }

@@ -110,7 +110,10 @@ Result<VerbsHello> decode_verbs_hello(std::span<const std::byte> bytes) {
   const auto able = reader.get<uint8_t>();
   if (able > 1) return fail(ErrorCode::kCorrupt, "an RDMA hello is of state {}", able);
   hello.able = able == 1;
-  if (!hello.able) return hello;
+  if (!hello.able) {
+    if (all_zero(reader.rest())) return hello;
+    return fail(ErrorCode::kCorrupt, "an RDMA hello says no and goes on: another version?");
+  }
   const auto kind = reader.get<uint8_t>();
   hello.kind = static_cast<QueuePairKind>(kind);
   hello.path_mtu = reader.get<uint8_t>();

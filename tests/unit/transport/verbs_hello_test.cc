@@ -54,6 +54,9 @@ TEST(VerbsHello, ComesBackAsItWent) {
   const auto unable = decode_verbs_hello(encode(VerbsHello{}));
   ASSERT_TRUE(unable);
   EXPECT_FALSE(unable->able);
+  auto talkative = encode(VerbsHello{});
+  talkative.back() = std::byte{1};
+  EXPECT_FALSE(decode_verbs_hello(talkative));
 }
 
 TEST(VerbsHello, NumbersThatNoCardCanMeanAreCorrupt) {
