@@ -29,6 +29,7 @@ using boost::system::error_code;
 
 constexpr std::chrono::milliseconds kTurn{100};
 constexpr size_t kMostAside = 16;
+constexpr size_t kMostHandshakes = 8;   // of these: strangers must not take all
 constexpr int64_t kMostSequences = 65;  // of --batch, and the prompt's
 
 bool is_zero(std::byte b) {
@@ -189,6 +190,7 @@ void RankListener::State::take_connection(const LinkPreamble& preamble, UniqueFd
     take_link(preamble, std::move(socket));
     return;
   }
+  if (working.size() >= kMostHandshakes) return;
   tcp::endpoint endpoint;
   auto size = static_cast<socklen_t>(endpoint.capacity());
   if (::getpeername(socket.get(), endpoint.data(), &size) != 0) return;
