@@ -20,7 +20,9 @@ constexpr std::chrono::seconds kReportTimeout{10};
 // A rank that loads says so ten times a second, but for a tensor that a slow disk takes long for.
 constexpr std::chrono::seconds kLoadSilence{60};
 // When one rank fails, the others notice at once or within a moment of one another.
-constexpr std::chrono::seconds kLastWords{1};
+constexpr std::chrono::milliseconds kLastWords{1000};
+// A machine that is silent was waited for already, and is the cause.
+constexpr std::chrono::milliseconds kLastWordsAfterSilence{200};
 
 // The calling thread's network namespace until the end of the scope.
 class InNamespace {
@@ -272,11 +274,14 @@ void RankGroup::State::take_end(size_t rank, const WorkerExit& end) {
 
 void RankGroup::State::hear_the_others_out() {
   size_t heard = fallen.size();
-  for (Deadline until = Clock::now() + kLastWords; Clock::now() < until;) {
+  const bool lost = std::ranges::any_of(
+      ranks, [](const Rank& rank) { return rank.machine != nullptr && rank.machine->lost(); });
+  const auto patience = lost ? kLastWordsAfterSilence : kLastWords;
+  for (Deadline until = Clock::now() + patience; Clock::now() < until;) {
     if (std::ranges::all_of(ranks, [](const Rank& rank) { return rank.end.has_value(); })) return;
     loop.run_one_until(until);
     loop.restart();
-    if (std::exchange(heard, fallen.size()) < fallen.size()) until = Clock::now() + kLastWords;
+    if (std::exchange(heard, fallen.size()) < fallen.size()) until = Clock::now() + patience;
   }
 }
 

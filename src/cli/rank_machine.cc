@@ -112,10 +112,11 @@ void RankMachine::take_frame(const Json& frame) {
 }
 
 void RankMachine::take_end(const Error& why) {
-  const bool closed = why.message.contains("closed its link");
-  lost_ = Error{ErrorCode::kUnreachable,
-                fmt::format("{}{}", why.message,
-                            closed ? ": `shoal bench ranks --listen` has ended there" : "")};
+  lost_ = why;
+  if (why.message.contains("closed its link")) {
+    lost_ = Error{ErrorCode::kUnreachable,
+                  fmt::format("`shoal bench ranks --listen` has ended at {}", facts_.address)};
+  }
   if (callbacks_.on_end) callbacks_.on_end(*lost_);
 }
 

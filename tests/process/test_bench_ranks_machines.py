@@ -231,7 +231,7 @@ class Losses(OverMachines):
         for listeners in (1, 2):
             with self.subTest(listeners=listeners):
                 _, workers = self.struck(lambda lead, machines: machines[-1].process.kill(), UNREACHABLE, f"shoal: rank {listeners} of ",
-                                            "has ended there", listeners=listeners)
+                                            "has ended at", listeners=listeners)
                 self.gone(workers)
 
     def test_an_interrupted_listener(self):

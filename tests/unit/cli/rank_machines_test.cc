@@ -306,7 +306,7 @@ TEST_F(Listening, OrdersThatCannotBeMeantAreRefusedAndStartNothing) {
       {start(3), "'instance'"},
       {start(order(0, 16, 2, instance)), "cannot be meant"},  // the lead's own
       {start(order(1, 1 << 30, 2, instance)), "cannot be meant"},
-      {start(order(1, 16, 1 << 30, instance)), "cannot be meant"},
+      {start(order(1, 16, 60000, instance)), "cannot be meant"},
       {start(order(1, 16, 2, std::string(32, '0'))), "cannot be meant"},
       {unpinned, "'pin'"},
       {{{"type", "connect"}, {"rank", 1}, {"address", "127.0.0.1:1"}}, "rank 1"},
