@@ -70,7 +70,8 @@ Status bench_only_rank(const BenchRanksOptions& options, const RankGroup::Progre
   BenchRuns runs(*shard.engine, *shard.backend, shard.description.vocabulary_size, 1, false,
                  [&] { return progress("measuring", 0, 0); });
   SHOAL_TRY(measure(options, runs, report.ranks));
-  report.rank_reports.push_back(rank_report(report.plan, rank, shard_stats(shard)));
+  report.rank_reports.push_back(
+      rank_report(report.plan, rank, shard_stats(shard), facts_of_this_machine(report)));
 
   // The faster look at the machine: others on it only slow it down.
   const NodeFacts after = this_node(report.isa, report.threads);

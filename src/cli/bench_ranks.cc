@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/median.h"
 #include "base/units.h"
+#include "engine/agreement.h"
 #include "gguf/gguf.h"
 #include "placement/fit.h"
 
@@ -22,6 +23,20 @@ std::vector<int> stage_sizes(PlanMode mode, int ranks) {
   return {(ranks + 1) / 2, ranks / 2};
 }
 
+Status check_machines(const BenchRanksOptions& options) {
+  if (options.netns || options.only_rank) {
+    return fail(ErrorCode::kInvalidArgument,
+                "--at has ranks on other machines; {} is for ranks on this one",
+                options.netns ? "--netns" : "--only-rank");
+  }
+  if (options.link.kind == LinkChoice::Kind::kShm) {
+    return fail(ErrorCode::kInvalidArgument,
+                "--link {} does not reach other machines; use tcp (with TLS), plain or verbs",
+                options.link.text);
+  }
+  return {};
+}
+
 Status check(const BenchRanksOptions& options, const ModelCard& card) {
   if (options.ranks < 1 || options.ranks > kMostRanks) {
     return fail(ErrorCode::kInvalidArgument, "--ranks {}: it must be from 1 to {}", options.ranks,
@@ -29,18 +44,15 @@ Status check(const BenchRanksOptions& options, const ModelCard& card) {
   }
   if (!options.parts.empty() && std::ssize(options.parts) != options.ranks) {
     return fail(ErrorCode::kInvalidArgument,
-                "--parts names {} parts for {} ranks; give one for each, such as 2:1",
-                options.parts.size(), options.ranks);
-  }
-  if (options.mode == PlanMode::kOneNode && options.ranks > 1) {
-    return fail(ErrorCode::kInvalidArgument,
-                "--mode {} is of one rank, and --ranks asks for {}; use tensor, pipeline or hybrid",
-                plan_mode_name(options.mode), options.ranks);
+                "--parts {}: {} for {}; give one for each, such as 2:1",
+                fmt::join(options.parts, ":"), counted(std::ssize(options.parts), "part"),
+                counted(options.ranks, "rank"));
   }
   if (options.mode == PlanMode::kHybrid && options.ranks < 3) {
     return fail(ErrorCode::kInvalidArgument,
                 "--mode hybrid takes at least 3 ranks, for two stages of which one is divided");
   }
+  if (!options.machines.empty()) SHOAL_TRY(check_machines(options));
   if (options.netns && options.link.kind != LinkChoice::Kind::kTcp) {
     return fail(ErrorCode::kInvalidArgument,
                 "--netns puts ranks into network namespaces, which {} links do not cross; use "
@@ -48,7 +60,8 @@ Status check(const BenchRanksOptions& options, const ModelCard& card) {
                 options.link.text);
   }
   if (!options.rate.empty() && !options.netns)
-    return fail(ErrorCode::kInvalidArgument, "--rate limits the links of --netns; give both");
+    return fail(ErrorCode::kInvalidArgument, "--rate {} limits the links of --netns; give both",
+                options.rate);
   if (options.only_rank) {
     if (options.link.emulated.empty()) {
       return fail(ErrorCode::kInvalidArgument,
@@ -133,17 +146,24 @@ Result<Plan> cut_plan(const BenchRanksOptions& options, const ModelCard& card) {
 
 // The file's cuts, for the lengths that are measured.
 Result<Plan> read_plan(const BenchRanksOptions& options, const ModelCard& card) {
-  SHOAL_ASSIGN(const std::string text, read_file(options.plan_path));
+  const auto text = read_file(options.plan_path);
+  if (!text) return std::unexpected(text.error().within("--plan"));
   const auto within = [&](const Error& error) {
-    return std::unexpected(error.within(options.plan_path));
+    return std::unexpected(error.within("--plan " + options.plan_path));
   };
-  auto json = parse_json(text);
+  auto json = parse_json(*text);
   if (!json) return within(json.error());
   const auto read = plan_from_json(*json);
   if (!read) return within(read.error());
   if (std::ssize(read->ranks) > kMostRanks) {
     return within({ErrorCode::kTooLarge, fmt::format("it has {} ranks; {} are started at most",
                                                      read->ranks.size(), kMostRanks)});
+  }
+  const size_t machines = options.machines.size() + 1;
+  if (machines > 1 && read->ranks.size() != machines) {
+    return within({ErrorCode::kInvalidArgument,
+                   fmt::format("it has {} ranks, and with --at there are {} machines of one each",
+                               read->ranks.size(), machines)});
   }
   Plan plan = empty_plan(options, card);
   plan.payload = read->payload;
@@ -219,6 +239,8 @@ CorePlan plan_cores(const BenchRanksOptions& options, size_t ranks) {
   CorePlan cores;
   cores.threads =
       options.threads > 0 ? options.threads : std::max(1, static_cast<int>(usable.size() / ranks));
+  // Beside other machines this one has a single rank, to be compared with all that it could do.
+  if (!options.machines.empty()) cores.all = usable;
   for (size_t rank = 0; rank < ranks; ++rank) {
     auto& mine = cores.of_rank.emplace_back();
     for (int thread = 0; thread < cores.threads; ++thread) {
@@ -238,7 +260,7 @@ class BenchRanks {
       : options_(options),
         progress_(progress),
         report_(report),
-        cores_(plan_cores(options, report.plan.ranks.size())) {}
+        cores_(plan_cores(options, ranks_here())) {}
 
   Status run() {
     report_.threads = cores_.threads;
@@ -246,17 +268,19 @@ class BenchRanks {
       SHOAL_ASSIGN(spaces_, NetworkNamespaces::create(static_cast<int>(report_.plan.ranks.size()),
                                                       options_.rate));
     }
-    SHOAL_TRY(fits(report_.plan, "the ranks"));
-    if (options_.alone) return measure_ranks(nullptr, nullptr);
+    SHOAL_TRY(open_machines());
+    SHOAL_TRY(fits(needed_here(), "the ranks here"));
+    if (options_.alone) return measure_only_ranks();
     const Plan one = whole_plan(options_, report_.model);
     report_.one_rank.emplace();
     report_.all_cores.emplace();
-    const uint64_t all = needed(report_.plan) + 2 * needed(one);
+    const uint64_t all = needed_here() + 2 * needed(one);
     if (all <= memory_available_bytes()) return measure_together(one);
     // Not all at once: each then has the machine's mood of its own time.
-    SHOAL_TRY(measure_ranks(nullptr, nullptr));
-    SHOAL_TRY(fits(one, "one rank alone; --alone leaves it out"));
+    SHOAL_TRY(measure_only_ranks());
+    SHOAL_TRY(fits(needed(one), "one rank alone; --alone leaves it out"));
     SHOAL_TRY(measure_alone(one, false, *report_.one_rank));
+    if (are_alike()) return take_one_for_all();
     return measure_alone(one, true, *report_.all_cores);
   }
 
@@ -266,15 +290,33 @@ class BenchRanks {
     for (const PlannedRank& rank : plan.ranks) bytes += rank.memory_bytes;
     return bytes;
   }
-  static Status fits(const Plan& plan, std::string_view what) {
+  Status fits(uint64_t bytes, std::string_view what) const {
     const uint64_t available = memory_available_bytes();
-    if (needed(plan) <= available) return {};
-    return fail(ErrorCode::kDoesNotFit, "{} need {} and {} are free: {}", plan.model,
-                format_bytes(needed(plan)), format_bytes(available), what);
+    if (bytes <= available) return {};
+    return fail(ErrorCode::kDoesNotFit, "{} needs {} and {} are free: {}", report_.plan.model,
+                format_bytes(bytes), format_bytes(available), what);
+  }
+  size_t ranks_here() const { return options_.machines.empty() ? report_.plan.ranks.size() : 1; }
+  uint64_t needed_here() const {
+    uint64_t bytes = 0;
+    for (size_t rank = 0; rank < ranks_here(); ++rank)
+      bytes += report_.plan.ranks[rank].memory_bytes;
+    return bytes;
+  }
+  // One rank alone and one process on all cores are the same where the rank here has all of them.
+  bool are_alike() const {
+    return !options_.machines.empty() && cores_.threads == std::ssize(cores_.all);
+  }
+  Status take_one_for_all() {
+    report_.all_cores = report_.one_rank;
+    return {};
   }
 
-  Result<std::unique_ptr<RankGroup>> start(const Plan& plan, const std::string& name, int threads,
-                                           std::vector<std::vector<int>> cores) {
+  Status open_machines();
+
+  Result<std::unique_ptr<RankGroup>> start(
+      const Plan& plan, const std::string& name, int threads, std::vector<std::vector<int>> cores,
+      std::vector<std::unique_ptr<RankMachine>> machines = {}) {
     RankGroupOptions group;
     group.name = name;
     group.plan = plan;
@@ -284,7 +326,8 @@ class BenchRanks {
     if (options_.pin) group.cores = std::move(cores);
     group.isa = options_.isa;
     group.spaces = spaces_.get();
-    return RankGroup::start(std::move(group), progress_);
+    group.machines = std::move(machines);
+    return RankGroup::start(loop_, std::move(group), progress_);
   }
   Result<std::unique_ptr<RankGroup>> start_alone(const Plan& one, bool on_all) {
     if (!on_all) return start(one, "one rank", cores_.threads, {cores_.of_rank[0]});
@@ -292,9 +335,14 @@ class BenchRanks {
   }
 
   Status measure_together(const Plan& one) {
+    SHOAL_ASSIGN(const auto ranks, start_ranks());
     SHOAL_ASSIGN(const auto single, start_alone(one, false));
+    if (are_alike()) {
+      SHOAL_TRY(measure_ranks(*ranks, single.get(), nullptr));
+      return take_one_for_all();
+    }
     SHOAL_ASSIGN(const auto all, start_alone(one, true));
-    return measure_ranks(single.get(), all.get());
+    return measure_ranks(*ranks, single.get(), all.get());
   }
 
   Status measure_alone(const Plan& one, bool on_all, GroupSpeed& speed) {
@@ -304,34 +352,82 @@ class BenchRanks {
     return turns.run();
   }
 
-  Status measure_ranks(RankGroup* single, RankGroup* all) {
-    const std::string name = counted(std::ssize(report_.plan.ranks), "rank");
-    SHOAL_ASSIGN(const auto group, start(report_.plan, name, cores_.threads, cores_.of_rank));
+  Result<std::unique_ptr<RankGroup>> start_ranks() {
+    return start(report_.plan, counted(std::ssize(report_.plan.ranks), "rank"), cores_.threads,
+                 cores_.of_rank, std::move(machines_));
+  }
+  Status measure_only_ranks() {
+    SHOAL_ASSIGN(const auto ranks, start_ranks());
+    return measure_ranks(*ranks, nullptr, nullptr);
+  }
+  Status measure_ranks(RankGroup& ranks, RankGroup* single, RankGroup* all) {
     Turns turns(options_);
-    turns.add(*group, report_.ranks);
+    turns.add(ranks, report_.ranks);
     if (single != nullptr) turns.add(*single, *report_.one_rank);
     if (all != nullptr) turns.add(*all, *report_.all_cores);
     SHOAL_TRY(turns.run());
-    SHOAL_ASSIGN(const std::vector<ShardStats> stats, group->fresh_stats());
-    for (size_t rank = 0; rank < stats.size(); ++rank) add_report(rank, stats[rank]);
+    SHOAL_ASSIGN(const std::vector<ShardStats> stats, ranks.fresh_stats());
+    for (size_t rank = 0; rank < stats.size(); ++rank) {
+      report_.rank_reports.push_back(
+          rank_report(report_.plan, static_cast<int>(rank), stats[rank], facts_[rank]));
+    }
     return {};
-  }
-
-  void add_report(size_t rank, const ShardStats& stats) {
-    report_.rank_reports.push_back(rank_report(report_.plan, static_cast<int>(rank), stats));
   }
 
   const BenchRanksOptions& options_;
   const RankGroup::Progress& progress_;
   BenchRanksReport& report_;
   CorePlan cores_;
+  RankLoop loop_;
   std::unique_ptr<NetworkNamespaces> spaces_;
+  std::vector<std::unique_ptr<RankMachine>> machines_;
+  std::vector<MachineFacts> facts_;  // of each rank
 };
+
+// Before anything is loaded, so that what cannot be is said at once.
+Status BenchRanks::open_machines() {
+  facts_.assign(ranks_here(), facts_of_this_machine(report_));
+  if (options_.machines.empty()) return {};
+  std::string file_here;
+  {
+    SHOAL_ASSIGN(const gguf::File file, gguf::File::open(options_.model_path));
+    SHOAL_ASSIGN(file_here, fingerprint(file));
+  }
+  for (const MachineCode& code : options_.machines) {
+    const auto rank = static_cast<int>(facts_.size());
+    SHOAL_ASSIGN(auto machine, RankMachine::open(loop_.io, code, rank));
+    const MachineFacts& facts = machine->facts();
+    const uint64_t needed = report_.plan.ranks[facts_.size()].memory_bytes;
+    if (facts.fingerprint != file_here) {
+      return fail(ErrorCode::kConflict,
+                  "{} at {} listens with another model file, {}; give it the same file as here, {}",
+                  facts.name, facts.address, facts.file, report_.file);
+    }
+    if (needed > facts.memory_available_bytes) {
+      return fail(ErrorCode::kDoesNotFit,
+                  "rank {} needs {} and {} are free on {} at {}; --parts gives it less", rank,
+                  format_bytes(needed), format_bytes(facts.memory_available_bytes), facts.name,
+                  facts.address);
+    }
+    facts_.push_back(facts);
+    machines_.push_back(std::move(machine));
+  }
+  return {};
+}
 
 }  // namespace
 
-RankReport rank_report(const Plan& plan, int rank, const ShardStats& stats) {
+MachineFacts facts_of_this_machine(const BenchRanksReport& report) {
+  MachineFacts facts;
+  facts.name = this_machine();
+  facts.isa = isa_name(report.isa);
+  facts.threads = report.threads;
+  return facts;
+}
+
+RankReport rank_report(const Plan& plan, int rank, const ShardStats& stats, MachineFacts machine) {
   RankReport report;
+  report.machine = std::move(machine);
   report.rank = rank;
   report.planned = plan.ranks[static_cast<size_t>(rank)];
   report.stats = stats;
@@ -385,6 +481,7 @@ Result<BenchRanksReport> bench_ranks(const BenchRanksOptions& options,
   report.link = options.link.text;
   report.pinned = options.pin;
   report.namespaces = options.netns;
+  report.on_machines = !options.machines.empty();
   report.prompt_tokens = options.prompt_tokens;
   report.output_tokens = options.output_tokens;
   report.batch = options.batch;

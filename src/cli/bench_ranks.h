@@ -1,7 +1,7 @@
-// `shoal bench ranks MODEL`: one model over several ranks on this machine, each a process on its
-// own cores and, where asked, in its own network namespace; and in the same run, turn by turn, one
-// rank alone and one process on all of their cores, so that what ranks gain is told apart from what
-// the machine's mood gives. One thread.
+// `shoal bench ranks MODEL`: one model over several ranks, each a process on cores of its own on
+// this machine, where asked in its own network namespace, or on a machine that listens for it; and
+// in the same run, turn by turn, one rank alone and one process on all of this machine's cores that
+// are used, so that what ranks gain is told apart from what the machine's mood gives. One thread.
 #pragma once
 
 #include <cstdint>
@@ -25,6 +25,7 @@ struct BenchRanksOptions {
   PlanMode mode = PlanMode::kTensor;  // of several ranks
   std::vector<double> parts;          // of each rank; empty: equal
   std::string plan_path;  // instead of ranks, mode, parts and payload: docs/formats/plan.md
+  std::vector<MachineCode> machines;  // of ranks 1 to the last; empty: all here
   LinkChoice link;
   Payload payload = Payload::kF32;
   bool pin = false;
@@ -54,6 +55,7 @@ struct RankReport {
   int rank = 0;
   PlannedRank planned;
   ShardStats stats;
+  MachineFacts machine;
   double decode_compute_s = 0;  // of a step of generated rows, on average
   double decode_wait_s = 0;
   double decode_bytes_sent = 0;  // per such step
@@ -66,7 +68,8 @@ struct BenchRanksReport {
   std::string link;
   bool pinned = false;
   bool namespaces = false;
-  int threads = 0;
+  bool on_machines = false;
+  int threads = 0;  // of a rank here
   Isa isa = Isa::kReference;
   int64_t prompt_tokens = 0, output_tokens = 0, batch = 0, context = 0, repeat = 0;
   std::optional<int> only_rank;
@@ -77,7 +80,8 @@ struct BenchRanksReport {
   std::vector<RankReport> rank_reports;
 };
 
-RankReport rank_report(const Plan& plan, int rank, const ShardStats& stats);
+MachineFacts facts_of_this_machine(const BenchRanksReport& report);
+RankReport rank_report(const Plan& plan, int rank, const ShardStats& stats, MachineFacts machine);
 // What the cost model says of one stage of the report's plan where all nodes and links are alike.
 placement::Prediction predict_stage(const BenchRanksReport& report, int stage,
                                     const NodeFacts& node, const LinkModel& link);

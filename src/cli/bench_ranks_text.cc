@@ -15,46 +15,71 @@ std::string layers_of_rank(const BenchRanksReport& report, const PlannedRank& ra
   return fmt::format("{}-{}", layers.begin, layers.end - 1);
 }
 
-std::string heading(const BenchRanksReport& report) {
-  return fmt::format(
-      "{}: {}, {}, {}\n"
-      "{} ({}) over {}{}, payload {}, {}, {} each{}, medians of {}\n\n",
-      report.file, report.model.architecture, report.model.quantisation,
-      format_bytes(report.model.file_bytes), counted(std::ssize(report.plan.ranks), "rank"),
-      plan_mode_name(plan_mode(report.plan)), report.link,
-      report.namespaces ? " between network namespaces" : "", payload_name(report.plan.payload),
-      isa_name(report.isa), counted(report.threads, "thread"), report.pinned ? ", pinned" : "",
-      report.repeat);
+std::string link_text(const BenchRanksReport& report) {
+  if (report.plan.ranks.size() == 1) return "";
+  const std::string_view where = report.namespaces    ? " between network namespaces"
+                                 : report.on_machines ? " between machines"
+                                                      : "";
+  return fmt::format(" ({}) over {}{}, payload {}", plan_mode_name(plan_mode(report.plan)),
+                     report.link, where, payload_name(report.plan.payload));
 }
 
-std::string speed_row(std::string_view name, const GroupSpeed& speed, const GroupSpeed& ranks) {
+std::string heading(const BenchRanksReport& report) {
+  const auto ranks = std::ssize(report.plan.ranks);
   return fmt::format(
-      "{:<22} {:>12.1f} {:>12.2f} {:>12} {:>12}\n", name, speed.prefill_tokens_per_s,
-      speed.decode_tokens_per_s,
-      fmt::format("{:.2f}x", ratio(ranks.prefill_tokens_per_s, speed.prefill_tokens_per_s)),
-      fmt::format("{:.2f}x", ratio(ranks.decode_tokens_per_s, speed.decode_tokens_per_s)));
+      "{}: {}, {}, {}\n{}{}\n{}, {}{}{}, {}\n\n", report.file, report.model.architecture,
+      report.model.quantisation, format_bytes(report.model.file_bytes), counted(ranks, "rank"),
+      link_text(report), isa_name(report.isa), counted(report.threads, "thread"),
+      report.on_machines ? " here"
+      : ranks > 1        ? " each"
+                         : "",
+      report.pinned ? ", pinned" : "",
+      report.repeat == 1 ? "one run" : fmt::format("medians of {} runs", report.repeat));
+}
+
+constexpr auto kSpeedRow = "{:<26} {:>12} {:>12} {:>12} {:>12}\n";
+
+std::string speed_row(std::string_view name, double prefill, double decode,
+                      std::string_view prefill_gain = "", std::string_view decode_gain = "") {
+  std::string row = fmt::format(kSpeedRow, name, fmt::format("{:.1f}", prefill),
+                                fmt::format("{:.2f}", decode), prefill_gain, decode_gain);
+  row.erase(row.find_last_not_of(" \n") + 1);
+  return row + "\n";
+}
+
+std::string compared_row(std::string_view name, const GroupSpeed& other, const GroupSpeed& ranks) {
+  const auto gain = [](double a, double b) { return fmt::format("{:.2f}x", ratio(a, b)); };
+  return speed_row(name, other.prefill_tokens_per_s, other.decode_tokens_per_s,
+                   gain(ranks.prefill_tokens_per_s, other.prefill_tokens_per_s),
+                   gain(ranks.decode_tokens_per_s, other.decode_tokens_per_s));
 }
 
 std::string speed_table(const BenchRanksReport& report) {
-  std::string text = fmt::format("{:<22} {:>12} {:>12} {:>12} {:>12}\n", "tokens per second",
-                                 "prefill", "decode", "gained", "gained");
-  const std::string measured =
-      report.only_rank
-          ? fmt::format("rank {} of {}, alone", *report.only_rank, report.plan.ranks.size())
-          : counted(std::ssize(report.plan.ranks), "rank");
-  text += fmt::format("{:<22} {:>12.1f} {:>12.2f}\n", measured, report.ranks.prefill_tokens_per_s,
-                      report.ranks.decode_tokens_per_s);
+  const std::string ranks = counted(std::ssize(report.plan.ranks), "rank");
+  const std::string here = report.on_machines ? " here" : "";
+  const std::string cores =
+      report.threads == 1 ? "one core" : fmt::format("{} cores", report.threads);
+  std::string text =
+      fmt::format(kSpeedRow, "tokens per second", "prefill", "decode",
+                  report.one_rank ? "prefill gain" : "", report.one_rank ? "decode gain" : "");
+  text.erase(text.find_last_not_of(" \n") + 1);
+  text += "\n";
+  text += speed_row(report.only_rank ? fmt::format("rank {} of {}, alone", *report.only_rank,
+                                                   report.plan.ranks.size())
+                                     : ranks,
+                    report.ranks.prefill_tokens_per_s, report.ranks.decode_tokens_per_s);
   if (report.predicted) {
-    text +=
-        fmt::format("{:<22} {:>12.1f} {:>12.2f}\n", "predicted",
-                    report.predicted->prefill_tokens_per_s, report.predicted->decode_tokens_per_s);
+    text += speed_row("predicted", report.predicted->prefill_tokens_per_s,
+                      report.predicted->decode_tokens_per_s);
   }
-  const std::string cores = report.threads == 1 ? "one core" : counted(report.threads, "core");
-  if (report.one_rank) text += speed_row("one rank on " + cores, *report.one_rank, report.ranks);
-  if (report.all_cores) text += speed_row("one process on all", *report.all_cores, report.ranks);
-  text += fmt::format(
-      "prompt of {}; {} for {} after {}\n\n", counted(report.prompt_tokens, "token"),
-      counted(report.output_tokens, "token"), counted(report.batch, "sequence"), report.context);
+  if (report.one_rank)
+    text += compared_row("one rank on " + cores + here, *report.one_rank, report.ranks);
+  if (report.all_cores)
+    text += compared_row("one process, all cores" + here, *report.all_cores, report.ranks);
+  text += fmt::format("prefill: {} (pp{}); decode: {} of {} (tg{} @ d{})\n\n",
+                      counted(report.prompt_tokens, "token"), report.prompt_tokens,
+                      counted(report.output_tokens, "token"), counted(report.batch, "sequence"),
+                      report.output_tokens, report.context);
   return text;
 }
 
@@ -70,7 +95,20 @@ std::string rank_table(const BenchRanksReport& report) {
                         format_bytes(static_cast<uint64_t>(one.decode_bytes_sent)),
                         format_bytes(one.stats.resident_peak_bytes));
   }
-  return text + "compute, wait, sent: of one decoding step\n";
+  return text + "share, weights: of the model; compute, wait, sent: of one decoding step\n";
+}
+
+std::string machine_table(const BenchRanksReport& report) {
+  if (!report.on_machines) return "";
+  constexpr auto kRow = "{:>4}  {:<24} {:<28} {:>7}  {}\n";
+  std::string text = "\n" + fmt::format(kRow, "rank", "machine", "address", "threads", "kernels");
+  for (const RankReport& one : report.rank_reports) {
+    const MachineFacts& machine = one.machine;
+    text += fmt::format(kRow, one.rank, machine.name.substr(0, 24),
+                        machine.address.empty() ? "here" : machine.address, machine.threads,
+                        machine.isa);
+  }
+  return text;
 }
 
 // What the ranks hold beyond one copy of each weight: the table of a tied model at both ends of a
@@ -93,6 +131,10 @@ Json rank_json(const BenchRanksReport& report, size_t rank) {
   const RankReport& one = report.rank_reports[rank];
   const Range layers = layers_of(one.planned.cut, report.model.layer_count);
   return {{"rank", one.rank},
+          {"machine", one.machine.name},
+          {"address", one.machine.address},
+          {"threads", one.machine.threads},
+          {"isa", one.machine.isa},
           {"stage", one.planned.stage},
           {"layers", {layers.begin, layers.end}},
           {"share", one.planned.share},
@@ -111,7 +153,7 @@ Json rank_json(const BenchRanksReport& report, size_t rank) {
 }  // namespace
 
 std::string to_text(const BenchRanksReport& report) {
-  return heading(report) + speed_table(report) + rank_table(report);
+  return heading(report) + speed_table(report) + rank_table(report) + machine_table(report);
 }
 
 Json to_json(const BenchRanksReport& report) {

@@ -265,41 +265,75 @@ void add_bench_links(CLI::App& bench, BenchLinksArguments& arguments) {
                       "Of frames (default 16KiB,32KiB,64KiB,1MiB,2MiB)");
 }
 
+constexpr const char* kBenchRanksExamples =
+    "One machine:     shoal bench ranks MODEL --ranks 2 --pin\n"
+    "Two machines:    shoal bench ranks MODEL --listen 10.0.0.2:7470    (there)\n"
+    "                 shoal bench ranks MODEL --at 10.0.0.2:7470/...    (here)\n"
+    "A slower link:   shoal bench ranks MODEL --link emulated:2.5gbe\n"
+    "Part of a model too big for this machine:\n"
+    "                 shoal bench ranks MODEL --ranks 4 --only-rank 1 \\\n"
+    "                   --link emulated:10gbe\n";
+
+void add_bench_lengths(CLI::App& command, BenchRanksArguments& arguments) {
+  constexpr int64_t kMost = int64_t{1} << 31;
+  const auto number = [&](const char* flags, int64_t& value, int64_t least, int64_t most,
+                          const char* description) {
+    command.add_option(flags, value, description)
+        ->check(CLI::Range(least, most))
+        ->option_text("N")
+        ->group("What is measured");
+  };
+  number("--prompt-tokens,-p", arguments.prompt_tokens, 1, kMost, "Length of the prompt (512)");
+  number("--output-tokens", arguments.output_tokens, 1, kMost, "Tokens to decode, also -n (64)");
+  number("--batch", arguments.batch, 1, 64, "Sequences that decode at once (1)");
+  number("--context,-c", arguments.context, 0, kMost, "Tokens in their cache before (0)");
+  number("--repeat", arguments.repeat, 1, 1000, "Runs, of which the median counts (3)");
+  command.add_flag("--alone", arguments.alone, "Leave out what the ranks are compared with")
+      ->group("What is measured");
+}
+
 void add_bench_ranks(CLI::App& bench, BenchRanksArguments& arguments) {
   CLI::App* command = bench.add_subcommand(
-      "ranks", "What several ranks of a model gain, each on its own cores of this machine");
+      "ranks", "What several ranks of a model gain, on this machine or with others");
+  command->footer(kBenchRanksExamples);
   command->add_option("model", arguments.model, "A model on disk, or the path of a GGUF")
-      ->required();
-  command->add_option("--ranks", arguments.ranks, "How many (default 2)");
-  command->add_option("--mode", arguments.mode,
-                      "tensor (default), pipeline, or hybrid: two stages of ranks");
-  command->add_option("--link", arguments.link,
-                      "shm (default), tcp (with TLS), plain, verbs, emulated:NAME");
-  command->add_option("--payload", arguments.payload, "f32 (default), bf16 or int8");
-  command->add_option("--parts", arguments.parts, "Of each rank, such as 2:1 (default equal)");
-  command->add_option("--plan", arguments.plan_path,
-                      "Ranks, cuts and payload of this file instead");
-  command->add_option("--only-rank", arguments.only_rank,
-                      "Run this rank alone, the others imagined behind an emulated link");
-  command->add_flag("--pin", arguments.pin, "Give each rank cores of its own");
-  command->add_flag("--netns", arguments.netns,
-                    "Give each rank a network namespace of its own (root)");
-  command->add_option("--rate", arguments.rate, "Of each rank's link there, such as 1gbit");
-  command->add_flag("--alone", arguments.alone, "Leave out what the ranks are compared with");
-  command->add_option("--prompt-tokens,-p", arguments.prompt_tokens, "Of the prompt (default 512)")
-      ->check(CLI::PositiveNumber);
-  command
-      ->add_option("--output-tokens", arguments.output_tokens,
-                   "How many tokens to decode (default 64)")
-      ->check(CLI::PositiveNumber);
-  command->add_option("--batch", arguments.batch, "How many sequences decode at once (default 1)")
-      ->check(CLI::Range(1, 64));
-  command
-      ->add_option("--context,-c", arguments.context,
-                   "Tokens in the cache before decoding (default 0)")
-      ->check(CLI::NonNegativeNumber);
-  command->add_option("--repeat", arguments.repeat, "Runs, of which the median counts (default 3)")
-      ->check(CLI::Range(1, 1000));
+      ->required()
+      ->option_text("MODEL");
+  const auto option = [&](const char* flag, auto& value, const char* text, const char* group,
+                          const char* description) {
+    return command->add_option(flag, value, description)->option_text(text)->group(group);
+  };
+  constexpr const char* kRanks = "Ranks";
+  auto* const ranks = option("--ranks", arguments.ranks, "N", kRanks, "How many (2)");
+  auto* const mode =
+      option("--mode", arguments.mode, "NAME", kRanks, "tensor (default), pipeline or hybrid");
+  auto* const parts = option("--parts", arguments.parts, "A:B...", kRanks,
+                             "What each gets, such as 2:1 (all the same)");
+  auto* const payload = option("--payload", arguments.payload, "NAME", kRanks,
+                               "Of their numbers: f32 (default), bf16, int8");
+  option("--plan", arguments.plan_path, "FILE", kRanks, "A plan's ranks, cuts and payload instead")
+      ->excludes(ranks)
+      ->excludes(mode)
+      ->excludes(parts)
+      ->excludes(payload);
+  option("--only-rank", arguments.only_rank, "K", kRanks, "Run this one; the others are imagined");
+  command->add_flag("--pin", arguments.pin, "Give each rank cores of its own")->group(kRanks);
+  constexpr const char* kBetween = "Between them";
+  option("--link", arguments.link, "NAME", kBetween,
+         "shm (default), tcp (with TLS; with --at the\n"
+         "default), plain (TCP without), verbs (RDMA),\n"
+         "emulated:NAME, such as 1gbe or tb5-rdma");
+  command->add_flag("--netns", arguments.netns, "A network namespace for each rank (root)")
+      ->group(kBetween);
+  option("--rate", arguments.rate, "RATE", kBetween, "Of each rank's link there, such as 1gbit");
+  constexpr const char* kMachines = "Other machines";
+  option("--listen", arguments.listen, "ADDR:PORT", kMachines,
+         "Print a code for this address of this machine\n"
+         "and run a rank for whoever has the code");
+  option("--at", arguments.at, "CODE,...", kMachines,
+         "Codes of machines that listen: a rank on\n"
+         "each, and rank 0 on this one");
+  add_bench_lengths(*command, arguments);
 }
 
 void add_bench(CLI::App& app, Parsed& parsed) {

@@ -58,9 +58,11 @@ struct BenchArguments {
 
 struct BenchRanksArguments {
   std::string model;
-  int ranks = 2;
+  std::optional<int> ranks;
   std::string mode = "tensor";
-  std::string link = "shm";
+  std::optional<std::string> link;
+  std::string at;      // codes of other machines
+  std::string listen;  // address to wait at for another machine's bench
   std::string payload = "f32";
   std::string parts;
   std::string plan_path;

@@ -1,10 +1,12 @@
-// bench ranks: what several ranks of a model gain on this machine.
+// bench ranks: what several ranks of a model gain, on this machine or with others.
+#include <algorithm>
 #include <charconv>
 #include <iostream>
 
 #include "cli/bench_ranks.h"
 #include "cli/commands.h"
 #include "cli/interrupt.h"
+#include "cli/rank_listener.h"
 #include "cli/screen.h"
 
 namespace shoal::cli {
@@ -28,11 +30,32 @@ Result<std::vector<double>> parse_parts(std::string_view text) {
   }
 }
 
+// Of those that a plan may have; a single rank is of one node.
+Result<PlanMode> parse_mode(const std::string& name, int ranks) {
+  const auto mode = plan_mode_named(name);
+  const bool one = mode && *mode == PlanMode::kOneNode && ranks == 1;
+  if (mode && (*mode != PlanMode::kOneNode || one)) return mode;
+  return fail(ErrorCode::kInvalidArgument,
+              "--mode '{}' is no way to divide a model over {} rank{}; tensor, pipeline and hybrid "
+              "are",
+              name, ranks, ranks == 1 ? "" : "s");
+}
+
 Result<BenchRanksOptions> options_of(const Common& common, const BenchRanksArguments& arguments) {
   BenchRanksOptions options;
-  options.ranks = arguments.ranks;
-  SHOAL_ASSIGN(options.mode, plan_mode_named(arguments.mode));
-  SHOAL_ASSIGN(options.link, parse_link_choice(arguments.link));
+  if (!arguments.at.empty()) {
+    SHOAL_ASSIGN(options.machines, decode_machine_codes(arguments.at));
+  }
+  const auto machines = static_cast<int>(options.machines.size()) + 1;
+  options.ranks = arguments.ranks.value_or(std::max(2, machines));
+  if (machines > 1 && options.ranks != machines) {
+    return fail(ErrorCode::kInvalidArgument,
+                "--ranks {}: with --at there is one on this machine and one per code, {} in all",
+                options.ranks, machines);
+  }
+  SHOAL_ASSIGN(options.mode, parse_mode(arguments.mode, options.ranks));
+  SHOAL_ASSIGN(options.link,
+               parse_link_choice(arguments.link.value_or(machines > 1 ? "tcp" : "shm")));
   SHOAL_ASSIGN(options.payload, payload_named(arguments.payload));
   if (!arguments.parts.empty()) {
     SHOAL_ASSIGN(options.parts, parse_parts(arguments.parts));
@@ -57,10 +80,39 @@ Result<BenchRanksOptions> options_of(const Common& common, const BenchRanksArgum
   return options;
 }
 
+// Waits for benches of another machine.
+int listen(const Common& common, const BenchRanksArguments& arguments) {
+  if (!arguments.at.empty()) {
+    return report(common, {ErrorCode::kInvalidArgument,
+                           "--listen waits for another machine's bench and --at leads one: give "
+                           "one of both"});
+  }
+  const Result<std::string> path = path_of(common, arguments.model);
+  if (!path) return report(common, path.error());
+  const auto say = [&](const std::string& sentence) {
+    if (!common.quiet) fmt::print(stderr, "{}\n", sentence);
+  };
+  const auto listener =
+      RankListener::start({*path, arguments.listen, common.threads, common.isa}, say);
+  if (!listener) return report(common, listener.error());
+  const MachineCode& code = (*listener)->code();
+  const Json json = {
+      {"code", encode(code)}, {"address", code.address}, {"machine", this_machine()}};
+  std::cout << (common.json ? dump_json(json) : encode(code)) << std::endl;
+  say(
+      fmt::format("waiting; on the first machine, with the same file:\n"
+                  "  shoal bench ranks {} --at {}\n"
+                  "Ctrl-C ends this. Whoever has the code may use this machine's cores till then.",
+                  arguments.model, encode(code)));
+  (*listener)->run([] { return !interrupted(); });
+  return exit_code(ErrorCode::kCancelled);
+}
+
 }  // namespace
 
 int bench_ranks_command(const Common& common, const BenchRanksArguments& arguments) {
   catch_ends();
+  if (!arguments.listen.empty()) return listen(common, arguments);
   const Result<BenchRanksOptions> options = options_of(common, arguments);
   if (!options) return report(common, options.error());
   Progress progress(common.quiet);

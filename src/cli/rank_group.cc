@@ -4,7 +4,6 @@
 #include <sched.h>
 
 #include <algorithm>
-#include <boost/asio/io_context.hpp>
 
 #include "base/counted.h"
 #include "supervise/culprit.h"
@@ -16,10 +15,13 @@ namespace {
 
 constexpr std::chrono::milliseconds kTurn{100};
 constexpr std::chrono::minutes kLoadTimeout{30};
+constexpr std::chrono::seconds kStartTimeout{10};  // of workers on other machines
 constexpr std::chrono::minutes kRunTimeout{60};
 constexpr std::chrono::seconds kReportTimeout{10};
 // A rank that loads says so ten times a second, but for a tensor that a slow disk takes long for.
 constexpr std::chrono::seconds kLoadSilence{60};
+// A machine that is silent was waited for already, and is the cause.
+constexpr std::chrono::milliseconds kLastWordsAfterSilence{200};
 
 // The calling thread's network namespace until the end of the scope.
 class InNamespace {
@@ -42,29 +44,48 @@ class InNamespace {
 }  // namespace
 
 struct RankGroup::State {
-  State(RankGroupOptions given, RankGroup::Progress show)
-      : options(std::move(given)), progress(std::move(show)), ranks(options.plan.ranks.size()) {}
+  State(RankLoop& shared, RankGroupOptions given, RankGroup::Progress show)
+      : options(std::move(given)),
+        progress(std::move(show)),
+        shared(shared),
+        loop(shared.io),
+        ranks(options.plan.ranks.size()) {
+    shared.groups[this] = [this] { return check(); };
+  }
   ~State() {
+    shared.groups.erase(this);
     ranks.clear();
+    options.machines.clear();
     loop.poll();
   }
 
   struct Rank {
+    bool started = false;
     bool ready = false;
     uint64_t done_bytes = 0;
     uint64_t total_bytes = 0;
     uint64_t reports = 0;
     std::optional<Error> complaint;  // its own sentence, when it failed
     std::optional<WorkerExit> end;
-    std::unique_ptr<WorkerProcess> process;
+    std::unique_ptr<WorkerProcess> process;  // or, on another machine,
+    RankMachine* machine = nullptr;
 
+    Clock::time_point last_frame_at() const {
+      return machine != nullptr ? machine->last_frame_at() : process->last_frame_at();
+    }
     bool in_trouble() const { return complaint || end; }
     bool loads() const { return !ready && (total_bytes == 0 || done_bytes < total_bytes); }
   };
 
   Status start();
-  Status start_rank(size_t rank, const std::vector<std::vector<Bytes>>& keys,
-                    std::vector<std::vector<LinkEnd>>& ends);
+  Status start_here(size_t rank, const std::vector<std::vector<Bytes>>& keys);
+  Status start_there(size_t rank, const std::vector<std::vector<Bytes>>& keys);
+  Status give_links(size_t rank, std::vector<LinkEnd>& ends);
+  Status link_machines(const ShardOrder& order);
+  bool is_elsewhere() const { return !options.machines.empty(); }
+  std::string name_of(size_t rank) const;
+  // Of this group: the failure of a rank, once the others have been heard.
+  Status check();
   ShardOrder order_of(size_t rank, const std::vector<std::vector<Bytes>>& keys) const;
   void take_frame(size_t rank, const Json& frame);
   void take_end(size_t rank, const WorkerExit& end);
@@ -77,7 +98,9 @@ struct RankGroup::State {
 
   RankGroupOptions options;
   RankGroup::Progress progress;
-  boost::asio::io_context loop;
+  RankLoop& shared;
+  boost::asio::io_context& loop;
+  std::array<std::byte, 16> instance{};
   std::vector<ShardStats> stats;
   std::vector<size_t> fallen;  // ranks in trouble, the first that was heard of first
   std::optional<double> benched_s;
@@ -87,6 +110,7 @@ struct RankGroup::State {
 ShardOrder RankGroup::State::order_of(size_t rank,
                                       const std::vector<std::vector<Bytes>>& keys) const {
   ShardOrder order;
+  order.instance = instance;
   order.generation = 1;
   order.rank = static_cast<int>(rank);
   order.plan = options.plan;
@@ -103,10 +127,9 @@ ShardOrder RankGroup::State::order_of(size_t rank,
   return order;
 }
 
-Status RankGroup::State::start_rank(size_t rank, const std::vector<std::vector<Bytes>>& keys,
-                                    std::vector<std::vector<LinkEnd>>& ends) {
+Status RankGroup::State::start_here(size_t rank, const std::vector<std::vector<Bytes>>& keys) {
   WorkerOptions worker;
-  worker.name = fmt::format("rank {} of {}", rank, options.name);
+  worker.name = name_of(rank);
   if (!options.cores.empty()) worker.cores = options.cores[rank];
   WorkerCallbacks callbacks;
   callbacks.on_frame = [this, rank](const Json& frame) { take_frame(rank, frame); };
@@ -119,10 +142,30 @@ Status RankGroup::State::start_rank(size_t rank, const std::vector<std::vector<B
   }
   Json start = to_json(order_of(rank, keys));
   start["type"] = "start";
-  SHOAL_TRY(ranks[rank].process->send(start));
+  ranks[rank].started = true;
+  return ranks[rank].process->send(start);
+}
+
+Status RankGroup::State::start_there(size_t rank, const std::vector<std::vector<Bytes>>& keys) {
+  RankMachine& machine = *options.machines[rank - 1];
+  if (machine.lost()) {
+    return fail(machine.lost()->code, "{}: {}", name_of(rank), machine.lost()->message);
+  }
+  ranks[rank].machine = &machine;
+  RankControl::Callbacks callbacks;
+  callbacks.on_frame = [this, rank](const Json& frame) { take_frame(rank, frame); };
+  callbacks.on_end = [this, rank](const Error& why) {
+    take_end(rank, {.code = why.code,
+                    .reason = fmt::format("{}: {}", name_of(rank), printable(why.message))});
+  };
+  machine.start(order_of(rank, keys), !options.cores.empty(), std::move(callbacks));
+  return {};
+}
+
+Status RankGroup::State::give_links(size_t rank, std::vector<LinkEnd>& ends) {
   for (size_t other = 0; other < ranks.size(); ++other) {
     if (other == rank) continue;
-    LinkEnd& end = ends[rank][other];
+    LinkEnd& end = ends[other];
     const Json link = {{"type", "link"}, {"from_rank", other}};
     if (end.memory) {
       Json memory = link;
@@ -134,34 +177,76 @@ Status RankGroup::State::start_rank(size_t rank, const std::vector<std::vector<B
   return {};
 }
 
+// Lower ranks dial higher ones, so that nobody need reach this machine, which listens nowhere.
+Status RankGroup::State::link_machines(const ShardOrder& order) {
+  std::vector<LinkEnd> ends(ranks.size());
+  for (size_t rank = 1; rank < ranks.size(); ++rank) {
+    auto socket = ranks[rank].machine->dial(order);
+    if (!socket) return std::unexpected(socket.error().within(name_of(rank)));
+    ends[rank].socket = std::move(*socket);
+    for (size_t higher = rank + 1; higher < ranks.size(); ++higher)
+      ranks[rank].machine->connect(static_cast<int>(higher), ranks[higher].machine->facts());
+  }
+  return give_links(0, ends);
+}
+
 Status RankGroup::State::start() {
   stats.resize(ranks.size());
-  SHOAL_ASSIGN(auto ends,
-               make_link_ends(static_cast<int>(ranks.size()), options.link, options.spaces));
+  std::ranges::copy(random_bytes(instance.size()), instance.begin());
   const auto keys = draw_pair_keys(static_cast<int>(ranks.size()));
-  for (size_t rank = 0; rank < ranks.size(); ++rank) SHOAL_TRY(start_rank(rank, keys, ends));
+  SHOAL_TRY(start_here(0, keys));
+  if (is_elsewhere()) {
+    for (size_t rank = 1; rank < ranks.size(); ++rank) SHOAL_TRY(start_there(rank, keys));
+    const auto all_started = [this] { return std::ranges::all_of(ranks, &Rank::started); };
+    SHOAL_TRY(turn_until(all_started, "starting " + options.name, Clock::now() + kStartTimeout));
+    SHOAL_TRY(link_machines(order_of(0, keys)));
+  } else {
+    for (size_t rank = 1; rank < ranks.size(); ++rank) SHOAL_TRY(start_here(rank, keys));
+    SHOAL_ASSIGN(auto ends,
+                 make_link_ends(static_cast<int>(ranks.size()), options.link, options.spaces));
+    for (size_t rank = 0; rank < ranks.size(); ++rank) SHOAL_TRY(give_links(rank, ends[rank]));
+  }
   const auto all_ready = [this] { return std::ranges::all_of(ranks, &Rank::ready); };
   return turn_until(all_ready, "loading " + options.name, Clock::now() + kLoadTimeout);
 }
 
+std::string RankGroup::State::name_of(size_t rank) const {
+  const std::string name = fmt::format("rank {} of {}", rank, options.name);
+  if (rank == 0 || !is_elsewhere()) return name;
+  return fmt::format("{} on {}", name, options.machines[rank - 1]->facts().name);
+}
+
+// Frames come from workers, which parse files of strangers, and of other machines: no field is
+// taken for granted.
 void RankGroup::State::take_frame(size_t rank, const Json& frame) {
-  const std::string type = frame.value("type", "");
+  const auto text = [&](const char* name, const char* otherwise) {
+    return json_field_or<std::string>(frame, name, otherwise).value_or(otherwise);
+  };
+  const auto count = [&](const char* name) {
+    return json_field_or<uint64_t>(frame, name, 0).value_or(0);
+  };
+  const std::string type = text("type", "");
   Rank& from = ranks[rank];
   if (type == "progress") {
-    from.done_bytes = frame.value("done_bytes", uint64_t{0});
-    from.total_bytes = frame.value("total_bytes", uint64_t{0});
+    from.total_bytes = count("total_bytes");
+    from.done_bytes = std::min(count("done_bytes"), from.total_bytes);
   } else if (type == "ready" || type == "stats") {
-    if (auto read = shard_stats_from_json(frame.value("stats", Json()))) {
-      stats[rank] = *read;
-      ++from.reports;
-    }
+    const auto read = shard_stats_from_json(frame.value("stats", Json()));
+    if (!read) return;
+    stats[rank] = *read;
+    ++from.reports;
     from.ready |= type == "ready";
-  } else if (type == "benched") {
-    benched_s = frame.value("seconds", 0.0);
+  } else if (type == "benched" && rank == 0) {
+    benched_s = json_field_or<double>(frame, "seconds", 0).value_or(0);
+  } else if (type == "started") {
+    from.started = true;
   } else if (type == "failed") {
     if (!from.in_trouble()) fallen.push_back(rank);
-    from.complaint = Error{error_code_named(frame.value("code", "")),
-                           frame.value("message", "failed without saying why")};
+    from.complaint = Error{error_code_named(text("code", "")),
+                           printable(text("message", "failed without saying why"))};
+  } else if (type == "exit" && from.machine != nullptr) {
+    take_end(rank, {.code = error_code_named(text("code", "")),
+                    .reason = printable(text("message", "ended without saying why"))});
   }
 }
 
@@ -174,19 +259,22 @@ void RankGroup::State::take_end(size_t rank, const WorkerExit& end) {
 
 void RankGroup::State::hear_the_others_out() {
   size_t heard = fallen.size();
-  for (Deadline until = Clock::now() + kLastWords; Clock::now() < until;) {
+  const bool lost = std::ranges::any_of(
+      ranks, [](const Rank& rank) { return rank.machine != nullptr && rank.machine->lost(); });
+  const std::chrono::milliseconds patience = lost ? kLastWordsAfterSilence : kLastWords;
+  for (Deadline until = Clock::now() + patience; Clock::now() < until;) {
     if (std::ranges::all_of(ranks, [](const Rank& rank) { return rank.end.has_value(); })) return;
     loop.run_one_until(until);
     loop.restart();
-    if (std::exchange(heard, fallen.size()) < fallen.size()) until = Clock::now() + kLastWords;
+    if (std::exchange(heard, fallen.size()) < fallen.size()) until = Clock::now() + patience;
   }
 }
 
 Error RankGroup::State::sentence_of(size_t rank) const {
   const Rank& one = ranks[rank];
-  if (one.complaint) return one.complaint->within(fmt::format("rank {} of {}", rank, options.name));
+  if (one.complaint) return one.complaint->within(name_of(rank));
   if (one.end) return {one.end->code, one.end->reason};  // which begins with its name
-  return {ErrorCode::kDeadline, fmt::format("rank {} of {} says nothing", rank, options.name)};
+  return {ErrorCode::kDeadline, name_of(rank) + " says nothing"};
 }
 
 // The sentence that counts, and what each of the others says, a line each.
@@ -207,23 +295,27 @@ Error RankGroup::State::failure() const {
 // Others wait for a rank that loads as long as it takes, and so would we for one that is stopped.
 Status RankGroup::State::check_loading() const {
   for (const Rank& rank : ranks) {
-    if (!rank.loads() || Clock::now() - rank.process->last_frame_at() < kLoadSilence) continue;
-    return fail(ErrorCode::kDeadline,
-                "rank {} of {} loaded {} of {} bytes and then nothing for {} s: it may be stopped, "
-                "or its disk hangs",
-                &rank - ranks.data(), options.name, rank.done_bytes, rank.total_bytes,
-                kLoadSilence.count());
+    if (!rank.loads() || Clock::now() - rank.last_frame_at() < kLoadSilence) continue;
+    return fail(
+        ErrorCode::kDeadline,
+        "{} loaded {} of {} bytes and then nothing for {} s: it may be stopped, or its disk "
+        "hangs",
+        name_of(static_cast<size_t>(&rank - ranks.data())), rank.done_bytes, rank.total_bytes,
+        kLoadSilence.count());
   }
   return {};
+}
+
+Status RankGroup::State::check() {
+  if (fallen.empty()) return {};
+  hear_the_others_out();
+  return std::unexpected(failure());
 }
 
 Status RankGroup::State::turn_until(const std::function<bool()>& done, const std::string& phase,
                                     Deadline deadline) {
   while (!done()) {
-    if (!fallen.empty()) {
-      hear_the_others_out();
-      return std::unexpected(failure());
-    }
+    for (const auto& [group, well] : shared.groups) SHOAL_TRY(well());
     if (Clock::now() >= deadline)
       return fail(ErrorCode::kDeadline, "{} did not finish in time", phase);
     uint64_t done_bytes = 0, total_bytes = 0;
@@ -241,8 +333,9 @@ Status RankGroup::State::turn_until(const std::function<bool()>& done, const std
   return {};
 }
 
-Result<std::unique_ptr<RankGroup>> RankGroup::start(RankGroupOptions options, Progress progress) {
-  auto state = std::make_unique<State>(std::move(options), std::move(progress));
+Result<std::unique_ptr<RankGroup>> RankGroup::start(RankLoop& loop, RankGroupOptions options,
+                                                    Progress progress) {
+  auto state = std::make_unique<State>(loop, std::move(options), std::move(progress));
   SHOAL_TRY(state->start());
   return std::unique_ptr<RankGroup>(new RankGroup(std::move(state)));
 }

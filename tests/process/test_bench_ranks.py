@@ -83,14 +83,28 @@ class BenchRanks(WithNodes):
     def test_text(self):
         text = shoal("bench", "ranks", MODEL_FILE, *SHORT, "--mode", "pipeline", "--quiet", home=self.scratch / "home", timeout=120)
         self.assertLessEqual(max(map(len, text.splitlines())), 80, text)
-        for said in ("2 ranks (pipeline)", "one rank on", "memory peak"):
+        for said in ("2 ranks (pipeline) over shm, payload f32", "one rank on", "memory peak", "pp8", "tg2 @ d0"):
             self.assertIn(said, text)
+
+    def test_one_rank_is_no_ranks(self):
+        text = shoal("bench", "ranks", MODEL_FILE, *SHORT, "--ranks", "1", "-t", "1", "--quiet", home=self.scratch / "home", timeout=120)
+        self.assertIn("\n1 rank\n", text)
+        for wrong in ("1 ranks", "1 threads", "one_node", "shm", "each"):
+            self.assertNotIn(wrong, text)
+
+    def test_help_fits_a_terminal(self):
+        text = shoal("bench", "ranks", "--help", home=self.scratch / "home")
+        self.assertLessEqual(max(map(len, text.splitlines())), 80, text)
 
     def test_refusals(self):
         for words, said in ((("--ranks", "0"), "--ranks 0"), (("--ranks", "17"), "--ranks 17"), (("--mode", "round"), "'round'"),
                             (("--link", "rope"), "'rope'"), (("--payload", "int3"), "'int3'"), (("--parts", "1:2:3"), "3 parts for 2 ranks"),
                             (("--parts", "1:-1"), "'-1'"), (("--mode", "hybrid"), "at least 3"), (("--netns",), "--netns"),
-                            (("--rate", "1gbit"), "--rate"), (("--prompt-tokens", "8193"), "8192"), (("--repeat", "0"), "--repeat")):
+                            (("--rate", "1gbit"), "--rate"), (("--prompt-tokens", "8193"), "8192"), (("--repeat", "0"), "--repeat"),
+                            (("--parts", "2"), "1 part for 2 ranks"), (("--parts", "0:1"), "'0'"), (("--mode", "auto"), "tensor, pipeline and hybrid"),
+                            (("--mode", "one_node"), "2 ranks"), (("--context", "-1"), "not in range 0 to 2147483648"),
+                            (("--plan", "x.json", "--ranks", "3"), "--ranks"), (("--only-rank", "9", "--link", "emulated:1gbe"), "ranks 0 to 1"),
+                            (("--only-rank", "1"), "--link emulated:10gbe")):
             with self.subTest(words):
                 got, sentence = refused(self, "bench", "ranks", MODEL_FILE, *words, home=self.scratch / "home")
                 self.assertEqual(got, 2, sentence)
@@ -98,6 +112,9 @@ class BenchRanks(WithNodes):
         got, sentence = refused(self, "bench", "ranks", MODEL_FILE, "--ranks", 12, *SHORT, home=self.scratch / "home")
         self.assertNotEqual(got, 0)
         self.assertIn("9 attention heads cannot be cut over 12 ranks", sentence)
+        got, sentence = refused(self, "bench", "ranks", MODEL_FILE, "--plan", self.scratch / "missing.json", *SHORT, home=self.scratch / "home")
+        self.assertEqual(got, 3, sentence)
+        self.assertRegex(sentence, "--plan.*missing.json")
         got, sentence = refused(self, "bench", "ranks", self.scratch / "missing.gguf", *SHORT, home=self.scratch / "home")
         self.assertEqual(got, 3, sentence)
         self.assertIn("missing.gguf", sentence)
