@@ -117,7 +117,7 @@ double seconds(const PartCost& cost, const NodeFacts& node, double rows) {
 struct StageTime {
   double layers_s = 0;
   double head_s = 0;    // 0 but in the last stage
-  double links_s = 0;   // among its ranks
+  double links_s = 0;   // waiting for one another's sums
   double onward_s = 0;  // to the next stage
 };
 
@@ -146,6 +146,13 @@ StageTime stage_time(const Stage& stage, const StepShape& step, KvType kv_type, 
   // Two per layer, and one more for the embedding or for candidates where the stage has those.
   const double sums = 2 * layers + (card[CutKind::kVocabulary].bytes_each > 0 ? 1 : 0);
   time.links_s = sums * all_reduce_s(stage.cuts.size(), stream, stage.among);
+  if (step.rows >= 2 * kPartRows) {
+    // In two parts: a sum travels while the other part computes its attention or feed-forward.
+    const double sum_s = all_reduce_s(stage.cuts.size(), stream / 2, stage.among);
+    const double in_attention_s = std::max(0.0, sum_s - attention / (2 * layers));
+    const double in_feed_forward_s = std::max(0.0, sum_s - feed_forward / (2 * layers));
+    time.links_s = 2 * layers * (in_attention_s + in_feed_forward_s);
+  }
   const double onward =
       step.rows * static_cast<double>(card.hidden) * payload_bytes_each(stream_payload(payload));
   time.onward_s = send_s(stage.onward_copies * onward, stage.onward);

@@ -19,6 +19,8 @@ namespace shoal {
 
 // Rows of a step at most: what workers are ordered to run, and what their memory is planned for.
 inline constexpr int64_t kStepRows = 256;
+// Of one of the two parts in which ranks that add up run a step, at least.
+inline constexpr int64_t kPartRows = 128;
 
 struct NodeFacts {
   std::string id;                      // fingerprint

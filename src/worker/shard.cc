@@ -141,6 +141,7 @@ uint64_t resident_peak_bytes() {
 EngineOptions engine_options(const Plan& plan, int64_t page_tokens) {
   EngineOptions options;
   options.max_rows = kStepRows;
+  options.least_part_rows = kPartRows;
   options.max_positions = plan.context;
   options.kv_type = plan.kv_type;
   options.payload = plan.payload;
