@@ -1,12 +1,12 @@
 #include "cli/bench_links.h"
 
 #include <algorithm>
-#include <charconv>
-#include <optional>
 #include <thread>
 
 #include "base/cpu.h"
 #include "base/units.h"
+#include "cli/bench_links_text.h"
+#include "cluster/link_timing.h"
 #include "transport/emulated.h"
 #include "transport/shm.h"
 
@@ -16,9 +16,6 @@ namespace {
 constexpr std::string_view kEmulatedPrefix = "emulated:";
 constexpr std::chrono::seconds kOneWait{60};
 constexpr uint64_t kLargestBytes = 256 << 20;
-constexpr int kWarmUps = 3;
-constexpr uint64_t kLeastRounds = 5;
-constexpr uint64_t kMostRounds = 5000;
 
 Deadline soon() {
   return Clock::now() + kOneWait;
@@ -69,46 +66,6 @@ Result<Ends> ends_of(const BenchLink& link) {
               make_emulated_link(std::move(shm.second), link.model)};
 }
 
-Result<double> one_exchange(Link& link, const Bytes& out, Bytes& in) {
-  const auto start = Clock::now();
-  SHOAL_TRY(link.exchange(out, in, start + kOneWait));
-  return seconds_since(start);
-}
-
-void run_second_rank(Link& link, uint64_t bytes) {
-  Bytes order;
-  const Bytes out(bytes, std::byte{1});
-  Bytes in(bytes);
-  for (int phase = 0; phase < 2; ++phase) {
-    if (!link.receive(order, soon())) return;
-    uint64_t rounds = 0;
-    std::from_chars(as_text(order).data(), as_text(order).data() + order.size(), rounds);
-    for (uint64_t i = 0; i < rounds; ++i) {
-      if (!one_exchange(link, out, in)) return;
-    }
-  }
-}
-
-Result<std::vector<double>> run_first_rank(Link& link, uint64_t bytes, double seconds) {
-  const Bytes out(bytes, std::byte{2});
-  Bytes in(bytes);
-  std::vector<double> times_s;
-  const auto run = [&](uint64_t rounds) -> Status {
-    SHOAL_TRY(link.send(as_bytes(std::to_string(rounds)), soon()));
-    times_s.clear();
-    for (uint64_t i = 0; i < rounds; ++i) {
-      SHOAL_ASSIGN(const double time_s, one_exchange(link, out, in));
-      times_s.push_back(time_s);
-    }
-    return {};
-  };
-  SHOAL_TRY(run(kWarmUps));
-  const double fastest_s = std::max(1e-7, std::ranges::min(times_s));
-  const auto fitting = static_cast<uint64_t>(std::min(1e9, seconds / fastest_s));
-  SHOAL_TRY(run(std::clamp(fitting, kLeastRounds, kMostRounds)));
-  return times_s;
-}
-
 Result<LinkBenchResult> measure(const BenchLink& kind, uint64_t bytes, double seconds) {
   SHOAL_ASSIGN(Ends ends, ends_of(kind));
   const std::vector<int> cores = usable_cores();
@@ -116,40 +73,26 @@ Result<LinkBenchResult> measure(const BenchLink& kind, uint64_t bytes, double se
     // Where it cannot be pinned it runs all the same.
     if (cores.size() >= 2) (void)pin_this_thread(cores[rank]);
   };
-  Result<std::vector<double>> times_s = std::vector<double>();
+  Result<cluster::FrameTimes> times = cluster::FrameTimes();
   std::thread first([&] {
     pin(0);
-    times_s = run_first_rank(*ends.first, bytes, seconds);
-    if (!times_s) ends.first->abandon(times_s.error());
+    times = cluster::time_exchanges(*ends.first, bytes, {.seconds = seconds});
+    if (!times) ends.first->abandon(times.error());
+    ends.first.reset();
   });
   std::thread second([&] {
     pin(1);
-    run_second_rank(*ends.second, bytes);
+    cluster::follow_timing(*ends.second, bytes, kNoDeadline);
   });
   first.join();
   second.join();
-  if (!times_s) return std::unexpected(times_s.error());
-  double total_s = 0;
-  for (const double time_s : *times_s) total_s += time_s;
-  std::ranges::sort(*times_s);
-  const size_t rounds = times_s->size();
+  if (!times) return std::unexpected(times.error());
   return LinkBenchResult{.link = kind.name(),
                          .mode = std::string(kind.mode()),
                          .bytes = bytes,
-                         .exchange_p50_s = (*times_s)[rounds / 2],
-                         .exchange_p99_s = (*times_s)[rounds * 99 / 100],
-                         .bytes_per_s = static_cast<double>(bytes * rounds) / total_s};
-}
-
-std::string binary_size(uint64_t bytes) {
-  if (bytes >= 1 << 20 && bytes % (1 << 20) == 0) return fmt::format("{} MiB", bytes >> 20);
-  if (bytes >= 1 << 10 && bytes % (1 << 10) == 0) return fmt::format("{} KiB", bytes >> 10);
-  return fmt::format("{} B", bytes);
-}
-
-// With a digit after the point where microseconds count.
-std::string short_time(double seconds) {
-  return seconds < 1e-3 ? fmt::format("{:.1f} us", seconds * 1e6) : format_duration(seconds);
+                         .exchange_p50_s = times->p50_s,
+                         .exchange_p99_s = times->p99_s,
+                         .bytes_per_s = times->bytes_per_s};
 }
 
 std::string label(const LinkBenchResult& result) {
@@ -227,14 +170,31 @@ Result<std::vector<LinkBenchResult>> bench_links(const LinkBenchOptions& options
   return results;
 }
 
+std::string link_row(std::string_view frame, std::string_view link, std::string_view p50,
+                     std::string_view p99, std::string_view giga_bytes_per_s) {
+  std::string row = fmt::format("{:>9}  {:<26} {:>10} {:>10} {:>9}", frame, link.substr(0, 26), p50,
+                                p99, giga_bytes_per_s);
+  row.erase(row.find_last_not_of(' ') + 1);
+  return row + '\n';
+}
+
+std::string binary_size(uint64_t bytes) {
+  if (bytes >= 1 << 20 && bytes % (1 << 20) == 0) return fmt::format("{} MiB", bytes >> 20);
+  if (bytes >= 1 << 10 && bytes % (1 << 10) == 0) return fmt::format("{} KiB", bytes >> 10);
+  return fmt::format("{} B", bytes);
+}
+
+std::string short_time(double seconds) {
+  return seconds < 1e-3 ? fmt::format("{:.1f} us", seconds * 1e6) : format_duration(seconds);
+}
+
 std::string links_text(const std::vector<LinkBenchResult>& results) {
-  constexpr auto kRow = "{:>9}  {:<26} {:>10} {:>10} {:>9}\n";
-  std::string text = fmt::format(kRow, "frame", "link", "p50", "p99", "GB/s");
+  std::string text = link_row("frame", "link", "p50", "p99", "GB/s");
   uint64_t last = 0;
   for (const LinkBenchResult& result : results) {
-    text += fmt::format(kRow, result.bytes == last ? "" : binary_size(result.bytes), label(result),
-                        short_time(result.exchange_p50_s), short_time(result.exchange_p99_s),
-                        fmt::format("{:.3g}", result.bytes_per_s * 1e-9));
+    text += link_row(result.bytes == last ? "" : binary_size(result.bytes), label(result),
+                     short_time(result.exchange_p50_s), short_time(result.exchange_p99_s),
+                     fmt::format("{:.3g}", result.bytes_per_s * 1e-9));
     last = result.bytes;
   }
   return text +
@@ -273,7 +233,7 @@ std::string peers_text(const Json& nodes) {
   if (peers.empty()) return "";
   constexpr auto kRow = "{:<36} {:>10} {:>9} {:>16}\n";
   std::string text =
-      fmt::format("\n{}", fmt::format(kRow, "from this node to", "round trip", "GB/s", "measured"));
+      "\n" + fmt::format(kRow, "from this node to", "round trip", "GB/s", "measured");
   for (const Json& peer : peers) {
     text += fmt::format(kRow, peer.value("node", "").substr(0, 36),
                         short_time(peer.value("round_trip_s", 0.0)),

@@ -1,6 +1,6 @@
 // `shoal bench links`: what frames between two ranks cost over each kind of link on this machine,
-// and what the daemon knows of the links to other nodes. The two ranks are threads of this process,
-// each on a core of its own where there are two. One thread calls.
+// and over the links to other nodes, as the daemon measures them. The two ranks are threads of this
+// process, each on a core of its own where there are two. One thread calls.
 #pragma once
 
 #include <cstdint>
@@ -52,6 +52,32 @@ Result<std::vector<LinkBenchResult>> bench_links(const LinkBenchOptions& options
 
 std::string links_text(const std::vector<LinkBenchResult>& results);
 Json links_json(const std::vector<LinkBenchResult>& results);
+
+// --- between nodes: the daemon of this node measures, or says what it measured before ---
+
+// What to ask of the daemon's /admin/bench/links: the sizes, and of the links the modes of TCP.
+Json between_nodes_request(const std::vector<BenchLink>& links, const std::vector<uint64_t>& sizes,
+                           double seconds, const std::string& node);
+// Its answer, line by line.
+struct BetweenNodes {
+  struct Times {
+    std::string node, id, mode;
+    double round_trip_p50_s = 0;  // of a small frame
+    double round_trip_p99_s = 0;
+    std::vector<LinkBenchResult> exchanges;
+  };
+  struct Refusal {
+    std::string node, id, mode, reason;
+  };
+  std::vector<Times> measured;
+  std::vector<Refusal> refused;
+};
+// Adds what a line says; false: it says neither.
+bool add_line(BetweenNodes& between, const Json& line);
+
+std::string between_nodes_text(const BetweenNodes& between);
+Json between_nodes_json(const BetweenNodes& between);  // a row for each node, mode and size
+Json not_measured_json(const BetweenNodes& between);
 
 // What the daemon's /admin/nodes says of links to other nodes.
 std::string peers_text(const Json& nodes);

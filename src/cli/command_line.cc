@@ -263,6 +263,8 @@ void add_bench_links(CLI::App& bench, BenchLinksArguments& arguments) {
                       "Which, such as shm,tls,plain,emulated:1gbe or emulated:ALPHA_US,GBPS");
   command->add_option("--sizes", arguments.sizes,
                       "Of frames (default 16KiB,32KiB,64KiB,1MiB,2MiB)");
+  command->add_option("--node", arguments.node,
+                      "Measure only the link from this node to that member, by name or id");
 }
 
 constexpr const char* kBenchRanksExamples =

@@ -80,6 +80,7 @@ struct BenchRanksArguments {
 
 struct BenchLinksArguments {
   std::optional<std::string> links, sizes;  // lists
+  std::string node;                         // the link to this member alone
 };
 
 int run_command_line(int argc, char** argv);

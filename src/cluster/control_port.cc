@@ -52,7 +52,7 @@ asio::awaitable<void> NodeState::answer(http::Exchange& exchange) {
         fail(ErrorCode::kConflict, "this node excludes {}: {}", name_of(from), exclusion));
     co_return;
   }
-  if (post && request.path == "/control/probe") {
+  if (post && (request.path == "/control/probe" || request.path == "/control/time_link")) {
     co_await reply(answer_probe(request));
     co_return;
   }

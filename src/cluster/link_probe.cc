@@ -16,7 +16,7 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr size_t kSmallBytes = 4096;  // about what an all-reduce of one row carries
+constexpr size_t kSmallBytes = kSmallFrameBytes;
 constexpr size_t kFirstBytes = 256 << 10;
 constexpr size_t kLongBytes = 4 << 20;
 constexpr int kWarmUps = 8;
@@ -26,6 +26,8 @@ constexpr milliseconds kRoundsTime{500};
 constexpr milliseconds kOneWait{2000};
 constexpr milliseconds kAnswerTime{8000};
 constexpr milliseconds kTicketTime{3000};
+constexpr std::chrono::seconds kOneTimedFrame{10};
+constexpr std::chrono::seconds kTimingTime{120};
 
 Result<double> there_and_back(Link& link, const Bytes& frame, Bytes& answer) {
   const auto start = Clock::now();
@@ -93,6 +95,11 @@ struct LinkProber::State {
     duplicate = UniqueFd(::dup(socket));
     return !stopping;
   }
+  // The link has ended: the other end hears it once nothing holds the socket.
+  void let_go() {
+    const std::scoped_lock lock(mutex);
+    duplicate.reset();
+  }
   // Starts `work` on the thread; the one before has ended, for only one runs at a time.
   bool run(std::function<void()> work) {
     if (stopping) return false;
@@ -126,9 +133,11 @@ bool LinkProber::is_busy() const {
   return state_->running || (state_->awaited && Clock::now() < state_->awaited_until);
 }
 
-void LinkProber::measure(std::string address, ProbeTicket ticket,
-                         std::function<void(Result<LinkMeasure>)> done) {
-  const auto attempt = [address, ticket](State& state) -> Result<LinkMeasure> {
+// Dials, and works over the link on the thread; tells of the result on the loop.
+template <typename R>
+void LinkProber::start(std::string address, ProbeTicket ticket,
+                       std::function<Result<R>(Link&)> work, std::function<void(Result<R>)> done) {
+  const auto attempt = [address, ticket, work](State& state) -> Result<R> {
     const Deadline deadline = Clock::now() + milliseconds(1000);
     SHOAL_ASSIGN(UniqueFd socket, dial_tcp(address, deadline));
     if (!state.adopt(socket.get())) return fail(ErrorCode::kCancelled, "this node is stopping");
@@ -138,12 +147,13 @@ void LinkProber::measure(std::string address, ProbeTicket ticket,
     SHOAL_TRY(send_all(socket.get(), encode(preamble), deadline));
     SHOAL_ASSIGN(auto link, make_tcp_link(std::move(socket), ticket.mode, true, ticket.key, address,
                                           Clock::now() + kOneWait));
-    return measure_link(*link);
+    return work(*link);
   };
   const std::weak_ptr weak(state_);
   // The loop outlives the thread, because the destructor joins it.
   const bool started = state_->run([attempt, weak, done, state = state_.get()] {
     auto result = attempt(*state);
+    state->let_go();
     boost::asio::post(state->loop, [weak, done, result = std::move(result)] {
       const auto self = weak.lock();
       if (!self) return;
@@ -152,6 +162,20 @@ void LinkProber::measure(std::string address, ProbeTicket ticket,
     });
   });
   if (!started) done(fail(ErrorCode::kBusy, "cannot start a thread to measure the link"));
+}
+
+void LinkProber::measure(std::string address, ProbeTicket ticket,
+                         std::function<void(Result<LinkMeasure>)> done) {
+  start<LinkMeasure>(std::move(address), std::move(ticket), measure_link, std::move(done));
+}
+
+void LinkProber::time(std::string address, ProbeTicket ticket, std::vector<uint64_t> sizes,
+                      double seconds, std::function<void(Result<LinkTimes>)> done) {
+  const TimingPatience patience{.seconds = seconds, .one_frame = kOneTimedFrame};
+  start<LinkTimes>(
+      std::move(address), std::move(ticket),
+      [sizes = std::move(sizes), patience](Link& link) { return time_link(link, sizes, patience); },
+      std::move(done));
 }
 
 Status LinkProber::expect(ProbeTicket ticket) {
@@ -172,8 +196,10 @@ bool LinkProber::offer(const LinkPreamble& preamble, UniqueFd& socket) {
     if (state->adopt(shared->get())) {
       auto link = make_tcp_link(std::move(*shared), ticket.mode, false, ticket.key,
                                 "a measuring peer", Clock::now() + kOneWait);
-      if (link) answer_measurement(**link);
+      if (link && ticket.timing) follow_timing(**link, kMostTimedBytes, Clock::now() + kTimingTime);
+      if (link && !ticket.timing) answer_measurement(**link);
     }
+    state->let_go();
     boost::asio::post(state->loop, [weak] {
       if (const auto self = weak.lock()) self->running = false;
     });

@@ -323,6 +323,18 @@ Topology NodeService::topology() const {
   return topology;
 }
 
+asio::awaitable<Result<LinkTimes>> NodeService::time_link(std::string node_id, LinkMode mode,
+                                                          std::vector<uint64_t> sizes,
+                                                          double seconds) {
+  const auto state = state_;
+  const auto found = state->peers.find(node_id);
+  if (found == state->peers.end() || found->second->address.empty()) {
+    co_return fail(ErrorCode::kUnreachable, "{} has not been reached from this node",
+                   state->name_of(node_id));
+  }
+  co_return co_await NodeState::time_link(state, found->second, mode, std::move(sizes), seconds);
+}
+
 LinkMode NodeService::link_mode() const {
   return state_->list.link_mode();
 }

@@ -15,6 +15,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/result.h"
+#include "cluster/link_timing.h"
 #include "cluster/member_list.h"
 #include "cluster/membership.h"
 #include "http/http.h"
@@ -100,6 +101,12 @@ class NodeService {
   // measured.
   Topology topology() const;
 
+  // Measures the link to a member now, with frames of these sizes for about so long each, whatever
+  // the cluster's mode. kBusy when either end measures another link; kUnsupported when the member's
+  // Shoal is too old; kUnreachable.
+  asio::awaitable<Result<LinkTimes>> time_link(std::string node_id, LinkMode mode,
+                                               std::vector<uint64_t> sizes, double seconds);
+
   LinkMode link_mode() const;
   Status set_link_mode(LinkMode mode);  // for the whole cluster
 
@@ -114,8 +121,8 @@ class NodeService {
   Result<std::string> reachable_address(const std::string& node_id) const;
 
   // Members' requests whose path begins with `prefix`; the longest prefix counts.
-  // /control/{pair,heartbeat,probe,removed,leave} are the service's. Request::peer_fingerprint is
-  // the member's id.
+  // /control/{pair,heartbeat,probe,time_link,removed,leave} are the service's.
+  // Request::peer_fingerprint is the member's id.
   void route(std::string prefix, http::Handler handler);
   // A data link for a worker: the socket is blocking, the preamble consumed. Who dials is proved by
   // the key of its link alone.

@@ -99,6 +99,11 @@ struct NodeState : std::enable_shared_from_this<NodeState> {
   // link measuring, probing.cc
   void probe_when_due();
   static asio::awaitable<void> probe(std::shared_ptr<NodeState> self, std::shared_ptr<Peer> peer);
+  static asio::awaitable<Status> announce_timing(std::shared_ptr<NodeState> self,
+                                                 std::shared_ptr<Peer> peer, ProbeTicket ticket);
+  static asio::awaitable<Result<LinkTimes>> time_link(std::shared_ptr<NodeState> self,
+                                                      std::shared_ptr<Peer> peer, LinkMode mode,
+                                                      std::vector<uint64_t> sizes, double seconds);
 
   // control_port.cc
   asio::awaitable<void> answer(http::Exchange& exchange);

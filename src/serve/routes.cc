@@ -7,6 +7,7 @@
 #include <charconv>
 
 #include "serve/answers.h"
+#include "serve/link_bench.h"
 
 namespace shoal::serve {
 namespace {
@@ -59,6 +60,10 @@ Task<void> Routes::admin(http::Exchange& exchange) {
   }
   if (path == "/admin/place") {
     co_await admin_place(exchange, std::move(*body));
+    co_return;
+  }
+  if (path == "/admin/bench/links") {
+    co_await bench_links(context_, exchange, std::move(*body));
     co_return;
   }
   const Result<Json> answer = co_await admin_answer(path, *body);

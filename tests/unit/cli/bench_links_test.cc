@@ -86,6 +86,44 @@ TEST(BenchLinks, AnInterruptEndsIt) {
   EXPECT_EQ(results.error().code, ErrorCode::kCancelled);
 }
 
+TEST(BenchLinks, OfADaemonTheModesOfTcpAreAsked) {
+  const Json request = between_nodes_request(*parse_bench_links("shm,plain,tls,tcp,emulated:1gbe"),
+                                             {16'384, 1 << 20}, 0.25, "desk");
+  EXPECT_EQ(request, Json::parse(R"({"sizes": [16384, 1048576], "modes": ["plain", "tls"],
+                                     "seconds": 0.25, "node": "desk"})"));
+  EXPECT_FALSE(between_nodes_request({}, {}, 1, "").contains("node"));
+}
+
+TEST(BenchLinks, WhatADaemonMeasuresIsATableAndRows) {
+  BetweenNodes between;
+  EXPECT_FALSE(add_line(between, Json::parse(R"({"phase": "link to desk, tls"})")));
+  EXPECT_FALSE(add_line(between, 3));
+  for (const char* mode : {"tls", "plain"}) {
+    Json line = Json::parse(R"({"node": "desk", "id": "bb", "round_trip_bytes": 4096,
+      "round_trip_p50_s": 0.0002, "round_trip_p99_s": 0.0003, "exchanges": [
+      {"bytes": 16384, "exchange_p50_s": 0.00025, "exchange_p99_s": 0.0004, "bytes_per_s": 1e8},
+      {"bytes": 1048576, "exchange_p50_s": 0.01, "exchange_p99_s": 0.02, "bytes_per_s": 1.1e8}]})");
+    line["mode"] = mode;
+    EXPECT_TRUE(add_line(between, line));
+  }
+  EXPECT_TRUE(add_line(between, Json::parse(R"({"node": "attic", "id": "cc", "mode": "tls",
+                                                "refused": "attic is dead"})")));
+  const std::string text = between_nodes_text(between);
+  EXPECT_THAT(text, HasSubstr("to desk"));
+  EXPECT_THAT(text,
+              HasSubstr("   16 KiB  tls                          250.0 us   400.0 us       0.1\n"
+                        "           plain "));
+  EXPECT_THAT(text, HasSubstr(" and back  tls                          200.0 us   300.0 us"));
+  const Json rows = between_nodes_json(between);
+  ASSERT_EQ(rows.size(), 4u);
+  EXPECT_EQ(rows[1], Json::parse(R"({"node": "desk", "id": "bb", "link": "tcp", "mode": "tls",
+      "bytes": 1048576, "round_trip_p50_s": 0.0002, "round_trip_p99_s": 0.0003,
+      "exchange_p50_s": 0.01, "exchange_p99_s": 0.02, "bytes_per_s": 1.1e8})"));
+  EXPECT_EQ(not_measured_json(between), Json::parse(R"([{"node": "attic", "id": "cc", "mode": "tls",
+                             "reason": "attic is dead"}])"));
+  EXPECT_EQ(between_nodes_text({}), "");
+}
+
 TEST(BenchLinks, WhatADaemonKnowsOfItsPeers) {
   const Json nodes = Json::parse(R"({"nodes": [
     {"id": "aa", "name": "here", "state": "this node"},

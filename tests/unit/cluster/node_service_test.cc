@@ -45,6 +45,43 @@ TEST_F(ClusterTest, TheTopologyHasMeasuredLinks) {
   EXPECT_TRUE(topology_from_json(to_json(topology)));
 }
 
+TEST_F(ClusterTest, EitherNodeMeasuresTheLinkWhenAsked) {
+  start("a");
+  start("b");
+  ASSERT_TRUE(join("b", "a"));
+  ASSERT_TRUE(until([&] { return all_alive({"a", "b"}); }));
+  for (const auto& [from, to] : {std::pair("a", "b"), std::pair("b", "a")}) {
+    for (const LinkMode mode : {LinkMode::kTls, LinkMode::kPlain}) {
+      const auto times = wait_for(node(from).time_link(node(to).id(), mode, {16'384, 65'536}, 0.01));
+      ASSERT_TRUE(times) << times.error().message;
+      EXPECT_GT(times->round_trip.p50_s, 0);
+      ASSERT_EQ(times->exchanges.size(), 2u);
+      EXPECT_EQ(times->exchanges[1].bytes, 65'536u);
+      EXPECT_GT(times->exchanges[1].bytes_per_s, 0);
+    }
+  }
+  const auto stranger = wait_for(node("a").time_link(std::string(64, 'f'), LinkMode::kTls, {1}, 0.01));
+  ASSERT_FALSE(stranger);
+  EXPECT_EQ(stranger.error().code, ErrorCode::kUnreachable);
+}
+
+// Two links measured at once would disturb each other: one waits for the other.
+TEST_F(ClusterTest, MeasurementsOfBothEndsTakeTurns) {
+  start("a");
+  start("b");
+  ASSERT_TRUE(join("b", "a"));
+  ASSERT_TRUE(until([&] { return all_alive({"a", "b"}); }));
+  int done = 0;
+  for (const auto& [from, to] : {std::pair("a", "b"), std::pair("b", "a")}) {
+    asio::co_spawn(loop_, node(from).time_link(node(to).id(), LinkMode::kPlain, {4096}, 0.01),
+                   [&](const std::exception_ptr&, const Result<LinkTimes>& times) {
+                     EXPECT_TRUE(times) << times.error().message;
+                     ++done;
+                   });
+  }
+  EXPECT_TRUE(until([&] { return done == 2; }));
+}
+
 TEST_F(ClusterTest, AThirdNodeIsKnownToEverybody) {
   start("a");
   start("b");

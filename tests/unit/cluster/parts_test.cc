@@ -125,6 +125,63 @@ TEST(LinkProbe, APeerThatLeavesIsAnError) {
   EXPECT_EQ(measure.error().code, ErrorCode::kUnreachable);
 }
 
+// Both ends of a link over loopback, the second following until the first has gone.
+class FollowedLink {
+ public:
+  explicit FollowedLink(uint64_t most_bytes) {
+    auto pair = connected_tcp_pair();
+    const Deadline deadline = Clock::now() + std::chrono::seconds(5);
+    other_ = std::thread([deadline, most_bytes, socket = std::move(pair->second)]() mutable {
+      auto link = make_tcp_link(std::move(socket), LinkMode::kPlain, false, {}, "peer", deadline);
+      if (link) follow_timing(**link, most_bytes, Clock::now() + std::chrono::seconds(20));
+    });
+    auto link = make_tcp_link(std::move(pair->first), LinkMode::kPlain, true, {}, "peer", deadline);
+    if (link) link_ = std::move(*link);
+  }
+  ~FollowedLink() {
+    link_.reset();
+    other_.join();
+  }
+  Link& operator*() { return *link_; }
+
+ private:
+  std::thread other_;
+  std::unique_ptr<Link> link_;
+};
+
+TEST(LinkTiming, FramesOfEverySizeAreTimed) {
+  FollowedLink link(1 << 20);
+  const auto times = time_link(*link, {1, 100'000, 1 << 20}, {.seconds = 0.01});
+  ASSERT_TRUE(times) << times.error().message;
+  EXPECT_EQ(times->round_trip.bytes, kSmallFrameBytes);
+  ASSERT_EQ(times->exchanges.size(), 3u);
+  EXPECT_EQ(times->exchanges[1].bytes, 100'000u);
+  for (const FrameTimes& one : times->exchanges) {
+    EXPECT_GT(one.p50_s, 0);
+    EXPECT_GE(one.p99_s, one.p50_s);
+    EXPECT_GT(one.bytes_per_s, 0);
+  }
+}
+
+TEST(LinkTiming, OrdersBeyondReasonEndTheLink) {
+  FollowedLink large(1000);
+  EXPECT_FALSE(time_exchanges(*large, 1001, {.seconds = 0.01}));
+  for (const char* order :
+       {"", "[]", "{}", "500", R"({"there_and_back":1,"bytes":1,"rounds":1})",
+        R"({"there_and_back":true,"bytes":0,"rounds":1})",
+        R"({"there_and_back":true,"bytes":1,"rounds":-1})",
+        R"({"there_and_back":true,"bytes":1,"rounds":1000000000})",
+        R"({"there_and_back":false,"bytes":18446744073709551615,"rounds":1})"}) {
+    FollowedLink link(1000);
+    const Deadline deadline = Clock::now() + std::chrono::seconds(5);
+    ASSERT_TRUE((*link).send(as_bytes(std::string_view(order)), deadline));
+    Bytes answer;
+    const Status heard = (*link).receive(answer, deadline);
+    ASSERT_FALSE(heard) << order;
+    EXPECT_EQ(heard.error().code, ErrorCode::kUnreachable) << order << ": the other end has gone";
+  }
+}
+
 TEST(LinkProbe, AnUnansweredMeasurementEndsWithTheProber) {
   auto pair = connected_tcp_pair();
   ASSERT_TRUE(pair);
