@@ -14,6 +14,9 @@
 namespace shoal::cli {
 namespace {
 
+// What frames cost there: a copy in and a copy out.
+constexpr LinkCost kSharedMemory{.one_way_s = 2e-6, .bytes_per_s = 7.5e9};
+
 constexpr int kMostRanks = 16;
 
 // How many ranks each stage has.
@@ -473,10 +476,12 @@ Result<BenchRanksReport> bench_ranks(const BenchRanksOptions& options,
   SHOAL_ASSIGN(report.plan, options.plan_path.empty() ? cut_plan(options, report.model)
                                                       : read_plan(options, report.model));
   SHOAL_ASSIGN(report.isa, choose_isa(options.isa));
+  const auto stages = static_cast<size_t>(report.plan.ranks.back().stage) + 1;
   if (!options.link.emulated.empty()) {
     SHOAL_ASSIGN(const LinkModel link, parse_link_model(options.link.emulated));
-    const auto stages = static_cast<size_t>(report.plan.ranks.back().stage) + 1;
     report.plan.stage_links.assign(stages, {link.latency_s, link.bytes_per_s});
+  } else if (options.link.kind == LinkChoice::Kind::kShm) {
+    report.plan.stage_links.assign(stages, kSharedMemory);
   }
   report.link = options.link.text;
   report.pinned = options.pin;
