@@ -16,7 +16,7 @@ NAMES = ("model", "ranks", "mode", "link", "payload", "pinned", "netns", "thread
 OF_RANK = ("rank", "stage", "layers", "share", "planned_memory_bytes", "weight_bytes", "kv_bytes", "activation_bytes", "resident_peak_bytes",
            "decode_compute_s_per_step", "decode_wait_s_per_step", "decode_bytes_sent_per_step", "bytes_sent", "bytes_received")
 MIB = 1 << 20
-# The program, its libraries, heap and links: 20 to 26 MiB on the machines it was seen on, and a quarter more.
+# The program, its libraries, heap and links: 21 to 28 MiB where it was measured, and a little more.
 PROCESS_BYTES = 32 * MIB
 
 
@@ -73,7 +73,8 @@ class BenchRanks(WithNodes):
         self.assertGreater(held, 0.95 * report["file_bytes"] + report["replicated_bytes"])
         self.assertLessEqual(held, 1.05 * report["file_bytes"] + report["replicated_bytes"])
         self.assertAlmostEqual(sum(rank["share"] for rank in report["per_rank"]), 1)
-        self.check_memory(self.bench("--ranks", 3, "--mode", "pipeline", "--alone"))
+        # The last rank is little but that table, which must not be there as it is in the file as well.
+        self.check_memory(self.bench("--ranks", 3, "--mode", "pipeline", "--parts", "14:14:1", "--alone"))
 
         report = self.bench("--ranks", 2, "--parts", "2:1", "--alone", "--link", "tcp")
         first, second = report["per_rank"]
