@@ -101,10 +101,12 @@ std::string payload_text(const Candidate& best) {
 
 std::string balance_text(const Candidate& best, const Wish& wish) {
   if (!best.balance_chosen) return "";
-  return best.balance == LayerBalance::kPrompt
-             ? "; layers are divided by what a prompt takes, which needs the head only once"
-             : fmt::format("; the head counts where layers are divided, as {} decode together",
-                           counted(wish.sequences, "sequence"));
+  if (best.balance == LayerBalance::kPrompt)
+    return "; layers are divided by what a prompt takes, which needs the head only once";
+  if (wish.sequences == 1)
+    return "; the head counts where layers are divided, as every token needs it";
+  return fmt::format("; the head counts where layers are divided, as {} sequences decode together",
+                     wish.sequences);
 }
 
 // The best of the other kind: groups against one node.
