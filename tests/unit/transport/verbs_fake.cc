@@ -67,9 +67,7 @@ ibv_device** get_device_list(int* count) {
   *count = current->faults.devices;
   auto** list = new ibv_device*[5]{};
   for (int i = 0; i < *count; ++i) {
-    auto& device = current->state().devices[static_cast<size_t>(i)];
-    std::snprintf(device.name, sizeof device.name, "fake_%d", i);
-    list[i] = &device;
+    list[i] = &current->state().devices[static_cast<size_t>(i)];
   }
   return list;
 }
@@ -400,6 +398,10 @@ const char* wc_status_str(ibv_wc_status status) {
 FakeFabric::FakeFabric() : state_(std::make_unique<State>()) {
   EXPECT_EQ(current, nullptr);
   current = this;
+  for (size_t i = 0; i < state_->devices.size(); ++i) {
+    auto& name = state_->devices[i].name;
+    std::snprintf(name, sizeof name, "fake_%zu", i);
+  }
   api_ = {.get_device_list = get_device_list,
           .free_device_list = free_device_list,
           .get_device_name = get_device_name,
