@@ -19,9 +19,9 @@ inline constexpr int64_t kReferenceAnswerTokens = 256;
 // Bytes of memory for each of the file's, where most of these have this type: some are packed with
 // wider scales (docs/formats/weight-layouts.md).
 double packed_factor(std::string_view quantisation);
-// Of every rank: the program and its libraries, heap, buffers of links. 21 to 28 MiB of two and
+// Of every rank: the program and its libraries, heap, buffers of links. 21 to 31 MiB of two and
 // three ranks over shared memory.
-inline constexpr uint64_t kRankFixedBytes = 26ull << 20;
+inline constexpr uint64_t kRankFixedBytes = 32ull << 20;
 // Of the lead, for each token of the vocabulary: the tokenizer, as it is made. 400 of SmolLM2, 460
 // of Llama 3, 560 of Gemma 3.
 inline constexpr uint64_t kLeadBytesPerToken = 512;
