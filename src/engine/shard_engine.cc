@@ -269,9 +269,11 @@ Status ShardEngine::send_rows(size_t row_count) {
   const Stopwatch stopwatch(wait_s_);
   const Stage& next = stages_[stage_ + 1];
   const auto rows = backend_.rows(*program_.sent, 0, static_cast<int64_t>(row_count));
+  // What does not leave at once does so while the next step is computed, but no longer: a stage is
+  // never more than that ahead of the next one.
+  SHOAL_TRY(group_.flush(in_time()));
   for (int member = 0; member < next.rank_count; ++member) {
     if (sender_to(stages_[stage_], member) != group_.rank()) continue;
-    // What does not leave at once does so while the next step is computed.
     SHOAL_TRY(group_.post_values(next.first_rank + member, rows));
   }
   return {};
