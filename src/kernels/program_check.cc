@@ -422,9 +422,11 @@ Status check_batch(const Program& program, const BackendLimits& limits, const St
   };
   if (!fits(batch.first_row, rows, limits.rows) ||
       !fits(batch.first_wanted, batch.wanted.size(), limits.wanted_rows)) {
-    return refuse("rows {}+{} of a step, {}+{} of them wanted, are over the limits {} and {}",
-                  batch.first_row, rows, batch.first_wanted, batch.wanted.size(), limits.rows,
-                  limits.wanted_rows);
+    return refuse(
+        "a step's {} rows from row {} on, {} of them wanted from place {} on, are over the limits "
+        "{} and {}",
+        rows, batch.first_row, batch.wanted.size(), batch.first_wanted, limits.rows,
+        limits.wanted_rows);
   }
   for (const int32_t row : batch.wanted) {
     if (row < 0 || static_cast<size_t>(row) >= rows)

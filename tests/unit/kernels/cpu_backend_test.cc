@@ -351,7 +351,14 @@ TEST(BackendBatch, RefusesWhatCannotBeMeant) {
   EXPECT_FALSE(backend.run(0, {one, one, role, sequence, {}, {{kPages}}}));
   EXPECT_FALSE(backend.run(0, {one, {}, role, one, {}, {{kPages}}}));
   EXPECT_FALSE(backend.run(0, {one, one, role, one, {}, {}}));
-  EXPECT_TRUE(backend.run(0, {one, one, role, one, {}, {{kPages}}}));
+  StepBatch part{one, one, role, one, {}, {{kPages}}};
+  EXPECT_TRUE(backend.run(0, part));
+  part.first_row = 39;
+  EXPECT_TRUE(backend.run(0, part));
+  for (const int64_t beyond : {int64_t{-1}, int64_t{40}, INT64_MAX}) {
+    part.first_row = beyond;
+    EXPECT_FALSE(backend.run(0, part)) << beyond;
+  }
 }
 
 // Pages before a window may be gone.
