@@ -460,7 +460,9 @@ placement::Prediction predict_stage(const BenchRanksReport& report, int stage,
   if (next_ranks > 0) {
     one.onward_copies = static_cast<double>((next_ranks + one.nodes.size() - 1) / one.nodes.size());
   }
-  return placement::predict({&one, 1}, report.plan.kv_type, report.plan.payload, report.batch);
+  const int64_t history = std::max(placement::kReferencePromptTokens, report.context);
+  return placement::predict({&one, 1}, report.plan.kv_type, report.plan.payload, report.batch,
+                            history);
 }
 
 Result<BenchRanksReport> bench_ranks(const BenchRanksOptions& options,

@@ -48,7 +48,8 @@ void add_values(const ModelCard& card, double values_of_rank, PartCost& cost) {
 // What a step consists of.
 struct StepShape {
   double rows = 1;
-  double sequences = 1;  // whose histories are read
+  double sequences = 1;                      // whose histories are read
+  int64_t history = kReferencePromptTokens;  // tokens in each
 };
 
 // Every kind of part is read once a step, of experts what the rows use; a row of a matrix of its
@@ -75,8 +76,7 @@ PartCost attention_cost(const ModelCard& card, const RankCut& cut, const StepSha
   const auto kv_heads = static_cast<double>(
       kv_heads_of(cut[CutKind::kHeads], card.head_count, card.kv_head_count).size());
   const double kv_weights = kv_heads * static_cast<double>(card.kv_weight_bytes_each);
-  const auto history =
-      static_cast<double>(kv_bytes(card, cut, kv_type, kReferencePromptTokens, kStepRows));
+  const auto history = static_cast<double>(kv_bytes(card, cut, kv_type, step.history, kStepRows));
   cost.read_bytes += kv_weights + step.sequences * history;
   add_weights(card, kv_weights, cost);
   // Rotated, and of what attention gives quantised.
@@ -85,7 +85,7 @@ PartCost attention_cost(const ModelCard& card, const RankCut& cut, const StepSha
   for (const CacheFacts& cache : card.caches) {
     cost.float_multiply_adds +=
         kAttentionFactor * heads * static_cast<double>(cache.head_dimension) *
-        static_cast<double>(cache.layer_count) * static_cast<double>(kReferencePromptTokens);
+        static_cast<double>(cache.layer_count) * static_cast<double>(step.history);
   }
   return cost;
 }
@@ -193,10 +193,11 @@ double prompt_s(std::span<const Stage> stages, KvType kv_type, Payload payload, 
 }
 
 // A token of every sequence: as many groups as stages, one in each, where there are enough.
-double round_s(std::span<const Stage> stages, KvType kv_type, Payload payload, int64_t sequences) {
+double round_s(std::span<const Stage> stages, KvType kv_type, Payload payload, int64_t sequences,
+               int64_t history) {
   const auto groups = static_cast<double>(std::min(static_cast<int64_t>(stages.size()), sequences));
   const double rows = static_cast<double>(sequences) / groups;
-  const PassTime pass = pass_time(stages, {rows, rows}, kv_type, payload, true, true);
+  const PassTime pass = pass_time(stages, {rows, rows, history}, kv_type, payload, true, true);
   return std::max(pass.all_s, groups * pass.slowest_s);
 }
 
@@ -305,17 +306,18 @@ double Prediction::answer_s() const {
 }
 
 Prediction predict(std::span<const Stage> stages, KvType kv_type, Payload payload,
-                   int64_t sequences) {
-  const double token_s = pass_time(stages, {1, 1}, kv_type, payload, true, true).all_s;
+                   int64_t sequences, int64_t history) {
+  const StepShape token{1, 1, history};
+  const double token_s = pass_time(stages, token, kv_type, payload, true, true).all_s;
   const double first_token_s = prompt_s(stages, kv_type, payload, true);
   Prediction prediction;
   prediction.decode_tokens_per_s = 1 / token_s;
   prediction.all_decode_tokens_per_s =
-      static_cast<double>(sequences) / round_s(stages, kv_type, payload, sequences);
+      static_cast<double>(sequences) / round_s(stages, kv_type, payload, sequences, history);
   prediction.prefill_tokens_per_s = kReferencePromptTokens / first_token_s;
   prediction.time_to_first_token_s = first_token_s;
   prediction.token_links_s =
-      token_s - pass_time(stages, {1, 1}, kv_type, payload, true, false).all_s;
+      token_s - pass_time(stages, token, kv_type, payload, true, false).all_s;
   prediction.first_token_links_s = first_token_s - prompt_s(stages, kv_type, payload, false);
   return prediction;
 }

@@ -101,8 +101,8 @@ struct Prediction {
 // Ranks of a stage meet after attention and after the feed-forward, so the slowest rank of each
 // part counts, not the slowest in all. A sequence's token passes all stages one after another;
 // chunks of a prompt, and groups of sequences, follow each other through them as fast as the
-// slowest.
+// slowest. Decoding reads `history` tokens of each sequence.
 Prediction predict(std::span<const Stage> stages, KvType kv_type, Payload payload,
-                   int64_t sequences);
+                   int64_t sequences, int64_t history = kReferencePromptTokens);
 
 }  // namespace shoal::placement
