@@ -98,6 +98,11 @@ class OverMachines(WithNodes):
     def gone(self, workers):
         until(lambda: not any(map(lives, workers)), "the workers to be gone", SOON_S)
 
+    def free(self, listener):
+        """Its worker may see that the lead is gone before it does."""
+        lines = lambda words: sum(words in line for line in listener.said)
+        until(lambda: lines("begins a bench") == lines("the bench of"), f"{listener.said} to be free", SOON_S)
+
 
 class Benches(OverMachines):
     def test_two_and_three_machines(self):
@@ -213,6 +218,7 @@ class Refusals(OverMachines):
         lead.process.send_signal(signal.SIGINT)
         self.assertEqual(lead.over(SOON_S)[0], INTERRUPTED)
         self.gone(workers)
+        self.free(listener)
         self.report([listener.code], "--alone")
 
 
@@ -259,6 +265,7 @@ class Losses(OverMachines):
                 there = workers_of(listener.process)
                 lead.process.send_signal(blow)
                 self.gone(there)
+                self.free(listener)
                 self.report([listener.code], "--alone")
                 lead.process.kill()
                 self.gone(workers)
@@ -306,6 +313,7 @@ class OverNamespaces(OverMachines):
         self.assertRegex(sentence, r"shoal: rank \d of 2 ranks.*(cut off|said nothing for 2 s)")
         self.gone(workers)
         self.ip("-n", self.names[2], "link", "set", "eth0", "up")
+        self.free(listener)
         self.report([listener.code], "--alone")
 
     def test_a_machine_that_is_off(self):
