@@ -33,6 +33,12 @@ bool Group::State::satisfied() const {
 }
 
 Result<Group::State::Pushed> Group::State::push() {
+  auto pushed = one_round();
+  if (!pushed) close(pushed.error());
+  return pushed;
+}
+
+Result<Group::State::Pushed> Group::State::one_round() {
   SHOAL_TRY(turn());
   Pushed pushed;
   for (Link* link : others) {
@@ -48,12 +54,8 @@ Result<Group::State::Pushed> Group::State::push() {
 
 Status Group::State::push_on() {
   for (int round = 0; round < kPushRounds; ++round) {
-    auto pushed = push();
-    if (!pushed) {
-      close(pushed.error());
-      return std::unexpected(std::move(pushed).error());
-    }
-    if (!pushed->began && pushed->bytes < kWorthARound) break;
+    SHOAL_ASSIGN(const Pushed pushed, push());
+    if (!pushed.began && pushed.bytes < kWorthARound) break;
   }
   return {};
 }

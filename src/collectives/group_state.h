@@ -78,12 +78,13 @@ struct Group::State {
 
   // Until what the lanes await is done.
   Status wait(Deadline deadline);
-  // One round over all links without waiting.
+  // One round over all links without waiting. Its failure is everybody's.
   struct Pushed {
     uint64_t bytes = 0;  // that moved, either way
     bool began = false;  // there is more to push
   };
   Result<Pushed> push();
+  Result<Pushed> one_round();
   // Pushes as long as the links take and bring much: what a slow one moves by and by is for later.
   Status push_on();
   Result<Turn> turn();

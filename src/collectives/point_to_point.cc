@@ -112,12 +112,8 @@ Result<bool> Group::try_receive(int from, Bytes& frame) {
     peer.tried_ticket = peer.lane.receive(frame);
   }
   while (!peer.lane.received(peer.tried_ticket)) {
-    auto pushed = state.push();
-    if (!pushed) {
-      state.close(pushed.error());
-      return std::unexpected(std::move(pushed).error());
-    }
-    if (!pushed->began && pushed->bytes == 0) return false;
+    SHOAL_ASSIGN(const State::Pushed pushed, state.push());
+    if (!pushed.began && pushed.bytes == 0) return false;
   }
   peer.tried = nullptr;
   return true;
