@@ -21,6 +21,19 @@ MODEL = "smollm2:135m"
 MODEL_FILE = pathlib.Path(os.environ.get("SHOAL_TEST_MODELS", "/nonexistent")) / "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
+def workers_of(process):
+    """Those that a command has started, in rank order, which is the order of their starts."""
+    children = map(int, pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split())
+    return sorted(pid for pid in children if b"worker" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes())
+
+
+def lives(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 class WithNodes(unittest.TestCase):
     """Stops every node that a test started, and deletes its scratch."""
 

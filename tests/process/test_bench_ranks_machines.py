@@ -3,7 +3,6 @@ that listens is given work by a code, says over and over that it is there, and o
 and leaves no worker behind on either side."""
 import json
 import os
-import pathlib
 import shutil
 import signal
 import socket
@@ -13,24 +12,12 @@ import time
 import unittest
 
 from local_nodes import SHOAL, until
-from support import MODEL_FILE, WithNodes
+from support import MODEL_FILE, WithNodes, lives, workers_of
 
 SHORT = ("--prompt-tokens", "8", "--output-tokens", "4", "--repeat", "1", "-t", "1")
 LONG = ("--prompt-tokens", "8", "--output-tokens", "7000", "--repeat", "1", "-t", "1", "--alone")
 FAILED, WRONG_USAGE, UNREACHABLE, INTERRUPTED = 1, 2, 5, 130
 SOON_S = 12  # 2 s are promised; the rest is for machines that do much else meanwhile
-
-
-def workers_of(process):
-    children = map(int, pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split())
-    return [pid for pid in children if b"worker" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()]
-
-
-def lives(pid):
-    try:
-        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 class Command:

@@ -1,7 +1,6 @@
 """What becomes of the ranks of a model when one of them, or what lies between two, goes wrong while they compute: every other rank
 says which and what, soon; the command ends with it, and nothing is left behind."""
 import os
-import pathlib
 import re
 import signal
 import subprocess
@@ -10,7 +9,7 @@ import time
 import unittest
 
 from local_nodes import SHOAL, until
-from support import MODEL_FILE, WithNodes
+from support import MODEL_FILE, WithNodes, lives, workers_of
 
 # What the ranks promise is 2 s and a few times a step, and the command hears the others out for a second more; the rest is for machines
 # that do much else meanwhile.
@@ -29,19 +28,6 @@ def can_make_namespaces():
     if made:
         subprocess.run(["ip", "netns", "delete", name], check=True)
     return made
-
-
-def workers_of(process):
-    """In rank order, as they are started."""
-    children = map(int, pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split())
-    return sorted(pid for pid in children if b"worker" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes())
-
-
-def lives(pid):
-    try:
-        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 class Computing:
